@@ -1,0 +1,262 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * THE layout: every struct, word, map name, default limit and counter that the
+ * programs and user space share. Its Rust twin is bpf/src/layout/; the test
+ * `layout_matches_btf` compares the two through this file's BTF and fails on
+ * any difference.
+ *
+ * The one rule of shared memory: a program trusts only single aligned 8-byte
+ * loads of what may change; records are immutable while reachable; what was
+ * reachable is reused only after a grace period. So everything that changes is
+ * one u64 ("word"); a hash value carries a tag of its key, because an element
+ * of a live hash is recycled at once and a lookup may return another key's
+ * value.
+ *
+ * It refuses: bit-fields (their order is the compiler's), `packed`, implicit
+ * padding, and any width that is not fixed.
+ */
+#ifndef KMESH_LAYOUT_H
+#define KMESH_LAYOUT_H
+
+#include <linux/types.h>
+
+#define KMESH_MAGIC 0x6873656d6bULL /* "kmesh", little-endian */
+#define KMESH_LAYOUT_VERSION 1
+
+/* ---- default limits (max_entries); each has an option that raises it ---- */
+#define KMESH_MAX_FRONTENDS 131072
+#define KMESH_MAX_SERVICES 32768
+#define KMESH_MAX_ENDPOINTS 262144
+#define KMESH_MAX_BACKENDS 65536
+#define KMESH_MAX_NAMES 98304
+#define KMESH_MAX_PODS 4096
+#define KMESH_MAX_SOCKETS 16384
+
+/* ---- kmesh_frontend: hash, struct kmesh_frontend_key -> frontend word ---- */
+
+enum kmesh_frontend_kind {
+	KMESH_FRONTEND_SERVICE = 0,  /* VIP and port -> kmesh_service index */
+	KMESH_FRONTEND_WORKLOAD = 1, /* address, port 0 -> kmesh_backend index */
+};
+
+/* 20 bytes, no padding. */
+struct kmesh_frontend_key {
+	__be32 addr[4]; /* network order; IPv4 as ::ffff:a.b.c.d */
+	__be16 port;    /* network order; 0 for KMESH_FRONTEND_WORKLOAD */
+	__u16 kind;     /* enum kmesh_frontend_kind, host order */
+};
+
+/* frontend word: index [0,32) | tag of the key [32,64) */
+#define KMESH_FRONTEND_TAG_SHIFT 32
+
+/* ---- kmesh_service: array -> struct kmesh_service ---- */
+
+/* service word: base [0,28) | count [28,48) | flags [48,64).
+ * Slots base .. base+count of kmesh_endpoint are the endpoints in use. Writing
+ * this word is the flip, for all VIPs of the service at once. */
+#define KMESH_SERVICE_BASE_BITS 28
+#define KMESH_SERVICE_COUNT_BITS 20
+#define KMESH_SERVICE_COUNT_SHIFT 28
+#define KMESH_SERVICE_FLAGS_SHIFT 48
+
+enum kmesh_service_flag {
+	KMESH_SERVICE_VALID = 1,       /* the record is in use */
+	KMESH_SERVICE_SYNCED = 2,      /* complete: no endpoints means refuse */
+	KMESH_SERVICE_WAYPOINT = 4,    /* go by the waypoint word */
+	KMESH_SERVICE_PASSTHROUGH = 8, /* leave the destination as it is */
+	KMESH_SERVICE_STRICT = 16,     /* locality mode STRICT (for views) */
+	KMESH_SERVICE_FAILOVER = 32,   /* locality mode FAILOVER (for views) */
+};
+
+enum kmesh_service_kind {
+	KMESH_KIND_SERVICE = 0,  /* has frontends */
+	KMESH_KIND_WAYPOINT = 1, /* reached by waypoint words only */
+};
+
+/* waypoint word: kmesh_service index of a KMESH_KIND_WAYPOINT record [0,32)
+ * | flags [32,64); 0 = none. */
+#define KMESH_WAYPOINT_FLAGS_SHIFT 32
+enum kmesh_waypoint_flag {
+	KMESH_WAYPOINT_VALID = 1,
+};
+
+/* 32 bytes. One per service, port and family. `word` and `waypoint` are read
+ * by the programs; the rest is for user space, under the generation. */
+struct kmesh_service {
+	__u64 word;
+	__u64 waypoint;
+	__u32 name;     /* first chunk in kmesh_names: "namespace/hostname" */
+	__u16 name_len; /* bytes */
+	__u16 port;     /* service port, host order */
+	__u32 capacity; /* slots owned from base on */
+	__u8 family;    /* 4 or 6: of the VIPs */
+	__u8 kind;      /* enum kmesh_service_kind */
+	__u16 _pad;
+};
+
+/* ---- kmesh_endpoint: array -> endpoint word ----
+ * backend index [0,32) | target port, host order [32,48) | flags [48,64) */
+#define KMESH_ENDPOINT_PORT_SHIFT 32
+#define KMESH_ENDPOINT_FLAGS_SHIFT 48
+enum kmesh_endpoint_flag {
+	KMESH_ENDPOINT_VALID = 1,
+	KMESH_ENDPOINT_V6 = 2, /* use the backend's IPv6 address */
+};
+
+/* ---- kmesh_backend: array -> struct kmesh_backend ---- */
+
+/* backend word: IPv4 address, network order [0,32) | flags [32,64) */
+#define KMESH_BACKEND_FLAGS_SHIFT 32
+enum kmesh_backend_flag {
+	KMESH_BACKEND_VALID = 1,    /* in use; cleared when removed (for views) */
+	KMESH_BACKEND_V4 = 2,       /* the IPv4 address is set */
+	KMESH_BACKEND_V6 = 4,       /* the IPv6 address is set */
+	KMESH_BACKEND_WAYPOINT = 8, /* is a waypoint: its own traffic meets none */
+};
+
+/* 64 bytes. The addresses never change while the record is reachable; the two
+ * waypoint words may (they are words). */
+struct kmesh_backend {
+	__u64 word;
+	__be32 v6[4];          /* network order; zero without KMESH_BACKEND_V6 */
+	__u64 waypoint_v4;     /* waypoint word for clients that dial IPv4 */
+	__u64 waypoint_v6;     /* waypoint word for clients that dial IPv6 */
+	__u32 name;            /* first chunk in kmesh_names: the workload's uid */
+	__u32 identity;        /* first chunk: "trust-domain/ns/N/sa/A" */
+	__u16 name_len;        /* bytes */
+	__u16 identity_len;    /* bytes; 0 = no identity */
+	__u32 _pad[3];
+};
+
+/* ---- kmesh_names: array -> struct kmesh_name ----
+ * A name is a run of chunks; unused bytes of its last chunk are zero. */
+#define KMESH_NAME_CHUNK 64
+#define KMESH_NAME_MAX 512 /* bytes of one name: 8 chunks */
+struct kmesh_name {
+	__u8 bytes[KMESH_NAME_CHUNK];
+};
+
+/* ---- map_of_manager: hash, netns cookie (u64) -> manager word ----
+ * backend index [0,24) | policy set [24,40) | flags [40,48) | tag [48,64) */
+#define KMESH_MANAGER_BACKEND_NONE 0xffffffU
+#define KMESH_MANAGER_POLICY_SHIFT 24
+#define KMESH_MANAGER_FLAGS_SHIFT 40
+#define KMESH_MANAGER_TAG_SHIFT 48
+enum kmesh_manager_flag {
+	KMESH_MANAGED = 1,
+	KMESH_BYPASS = 2,
+};
+
+/* ---- map_of_dst_info: socket storage ---- */
+
+enum kmesh_dst_state {
+	KMESH_DST_WANTS_METADATA = 1, /* the first send must carry metadata */
+	KMESH_DST_SENT = 2,           /* it has been sent */
+	KMESH_DST_IN_MAP = 4,         /* the socket is in map_of_kmesh_socket */
+	KMESH_DST_ABORTED = 8,        /* the flow was cut: it could not be sent */
+	KMESH_DST_PEERNAME = 16,      /* getpeername answers this address */
+};
+
+/* 32 bytes: the destination that the application dialled. */
+struct kmesh_dst {
+	__be32 addr[4]; /* network order; IPv4 as ::ffff:a.b.c.d */
+	__be16 port;    /* network order */
+	__u16 state;    /* enum kmesh_dst_state */
+	__u32 _pad;
+	__u64 cookie; /* socket cookie: the key in map_of_kmesh_socket */
+};
+
+/* ---- kmesh_meta: array of one -> struct kmesh_meta ---- */
+
+enum kmesh_hook {
+	KMESH_HOOK_SK_MSG = 0,
+	KMESH_HOOK_SOCKOPS = 1,
+	KMESH_HOOK_CONNECT4 = 2,
+	KMESH_HOOK_CONNECT6 = 3,
+	KMESH_HOOK_GETPEERNAME4 = 4,
+	KMESH_HOOK_GETPEERNAME6 = 5,
+	KMESH_HOOK_MAX = 8, /* room for more without a new layout */
+};
+
+/* Which program stands at a hook, and which build it is of. */
+struct kmesh_hook_record {
+	__u64 build; /* first 8 bytes of the SHA-256 of its object file */
+	__u32 prog_id;
+	__u32 _pad;
+};
+
+/* 192 bytes. Never read by a program. */
+struct kmesh_meta {
+	__u64 magic;
+	__u32 layout;
+	__u32 _pad;
+	__u64 generation; /* odd while a write is under way */
+	__u64 writer_start; /* start time of the last writer, clock ticks since boot */
+	__u32 writer_pid;   /* who wrote last */
+	/* first index never used so far: what lies at or above it is empty */
+	__u32 names_end;
+	__u32 backends_end;
+	__u32 endpoints_end;
+	__u32 services_end;
+	__u32 _pad2[3];
+	struct kmesh_hook_record hooks[KMESH_HOOK_MAX];
+};
+
+/* ---- kmesh_settings: array -> u64, what the programs read ---- */
+enum kmesh_setting {
+	KMESH_SETTING_FLAGS = 0,        /* enum kmesh_setting_flag */
+	KMESH_SETTING_EXEMPT_PORTS = 1, /* four words of four u16, host order */
+	KMESH_SETTINGS = 8,
+};
+#define KMESH_EXEMPT_PORTS 16 /* ports a waypoint never sees; 0 = unused */
+enum kmesh_setting_flag {
+	KMESH_SET_PROXY_V2 = 1, /* PROXY protocol v2 instead of the Kmesh TLV */
+	KMESH_SET_PEERNAME = 2, /* getpeername answers the address dialled */
+};
+
+/* ---- kmesh_stats: per-CPU array -> u64, indexed by this ---- */
+enum kmesh_counter {
+	KMESH_C_STEERED = 0,           /* sent to an endpoint of a service */
+	KMESH_C_WAYPOINT = 1,          /* sent to a waypoint */
+	KMESH_C_WAYPOINT_SELF = 2,     /* from a waypoint: sent to an endpoint */
+	KMESH_C_MISS = 3,              /* no such service: passed */
+	KMESH_C_BYPASS = 4,            /* pod bypassed: passed */
+	KMESH_C_PASSTHROUGH = 5,       /* service mode PASSTHROUGH: passed */
+	KMESH_C_UNSYNCED = 6,          /* service never fully synced: passed */
+	KMESH_C_REFUSED_EMPTY = 7,     /* no endpoint to use: ECONNREFUSED */
+	KMESH_C_REFUSED_FAMILY = 8,    /* IPv4 socket, IPv6 target: refused */
+	KMESH_C_REFUSED_WAYPOINT = 9,  /* waypoint has no endpoint: refused */
+	KMESH_C_REFUSED_FASTOPEN = 10, /* Fast Open to a waypoint: EOPNOTSUPP */
+	KMESH_C_REFUSED_MPTCP = 11,    /* MPTCP to a waypoint: EOPNOTSUPP */
+	KMESH_C_REFUSED_STALE = 12,    /* tables changed under every retry */
+	KMESH_C_REFUSED_STORAGE = 13,  /* no room for the original destination */
+	KMESH_C_RETRIED = 14,          /* looked up again: element recycled */
+	KMESH_C_METADATA_SENT = 15,    /* first send carried the metadata */
+	KMESH_C_METADATA_FAILED = 16,  /* it could not be added: send refused */
+	KMESH_C_ABORTED_EARLY_DATA = 17, /* payload queued before established */
+	KMESH_C_ABORTED_SOCKHASH = 18, /* map_of_kmesh_socket refused the socket */
+	KMESH_C_MAX = 32,
+};
+
+/* ---- tag of a key: what keeps a recycled hash element from being believed ----
+ * Over native u32 words; Rust twin: layout::tag32. */
+static inline __attribute__((always_inline)) __u32 kmesh_tag32(const __u32 *w, int n)
+{
+	__u32 h = 0x9e3779b9;
+
+	for (int i = 0; i < n; i++) {
+		h ^= w[i];
+		h *= 0x85ebca6b;
+		h ^= h >> 15;
+	}
+	return h;
+}
+
+_Static_assert(sizeof(struct kmesh_frontend_key) == 20, "kmesh_frontend_key");
+_Static_assert(sizeof(struct kmesh_service) == 32, "kmesh_service");
+_Static_assert(sizeof(struct kmesh_backend) == 64, "kmesh_backend");
+_Static_assert(sizeof(struct kmesh_name) == KMESH_NAME_CHUNK, "kmesh_name");
+_Static_assert(sizeof(struct kmesh_dst) == 32, "kmesh_dst");
+_Static_assert(sizeof(struct kmesh_meta) == 192, "kmesh_meta");
+
+#endif /* KMESH_LAYOUT_H */
