@@ -298,17 +298,18 @@ pub trait Objects {
     /// Puts the pinned program into the pinned link, atomically (`BPF_LINK_UPDATE`).
     fn link_update(&mut self, hook: Hook, link: &Path, prog: &Path) -> Result<(), KernelError>;
 
-    /// Detaches the pinned link from its cgroup (`BPF_LINK_DETACH`); the pin stays.
-    fn link_detach(&mut self, hook: Hook, link: &Path) -> Result<(), KernelError>;
+    /// Detaches the link with this id from its cgroup (`BPF_LINK_DETACH`); its pins stay, and
+    /// it goes with the last of them. By id, so that a link whose pin was lost can be detached.
+    fn link_detach(&mut self, id: u32) -> Result<(), KernelError>;
 
     /// Attaches the pinned sk_msg program to the pinned sockhash, in place of any other.
     fn attach_sockhash(&mut self, prog: &Path, map: &Path) -> Result<(), KernelError>;
 
-    /// Detaches the sk_msg program with this id from the pinned sockhash.
-    fn detach_sockhash(&mut self, prog_id: u32, map: &Path) -> Result<(), KernelError>;
+    /// Detaches the sk_msg program with this id from the sockhash with that id.
+    fn detach_sockhash(&mut self, prog_id: u32, map_id: u32) -> Result<(), KernelError>;
 
-    /// Programs attached to the pinned sockhash as sk_msg verdict.
-    fn sockhash_programs(&self, map: &Path) -> Result<Vec<u32>, KernelError>;
+    /// Programs attached to the sockhash with this id as sk_msg verdict.
+    fn sockhash_programs(&self, map_id: u32) -> Result<Vec<u32>, KernelError>;
 
     /// Programs that run for `hook` at `cgroup`, in order, inherited ones too
     /// (`BPF_PROG_QUERY` with `BPF_F_QUERY_EFFECTIVE`).
