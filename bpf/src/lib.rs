@@ -4,7 +4,16 @@
 //!  layout ← pins, kernel ← tables ← plan ← apply, verify, purge ← kmeshd, kmeshctl
 //! ```
 
+pub mod attach;
+pub mod boot;
+pub mod cgroup;
+pub mod clock;
 pub mod kernel;
 pub mod layout;
+pub mod lock;
+pub mod netns;
+pub mod pins;
+pub mod pods;
+pub mod programs;
 pub mod step;
 pub mod want;

@@ -13,6 +13,13 @@ use std::path::{Path, PathBuf};
 
 use crate::layout::{Hook, Limits, Map};
 
+pub mod linux;
+
+/// All of the kernel: what adopting, verifying and purging need.
+pub trait Kernel: Tables + Objects {}
+
+impl<K: Tables + Objects> Kernel for K {}
+
 /// What went wrong at the door. Its fields name the object; `source` is the kernel's answer.
 #[derive(Debug, thiserror::Error)]
 pub enum KernelError {
@@ -80,7 +87,11 @@ pub enum KernelError {
 }
 
 fn key_text(key: &str) -> String {
-    if key.is_empty() { String::new() } else { format!(" at key {key}") }
+    if key.is_empty() {
+        String::new()
+    } else {
+        format!(" at key {key}")
+    }
 }
 
 /// How an update treats what is there; the flags of `BPF_MAP_UPDATE_ELEM`.
@@ -232,8 +243,22 @@ pub enum EntryKind {
     Symlink(String),
 }
 
+/// A short lock on a directory, released by drop. The in-memory kernel has no other process to
+/// keep out and hands out an empty one.
+#[derive(Debug, Default)]
+#[must_use = "the lock is released when this is dropped"]
+pub struct DirLock(pub Option<std::os::fd::OwnedFd>);
+
 /// Pins, links and programs.
 pub trait Objects {
+    /// The build id of this build's program for `hook`: what [`Objects::load`] would load
+    /// (first 8 bytes of the SHA-256 of its object file, big-endian).
+    fn build(&self, hook: Hook) -> u64;
+
+    /// Waits for the exclusive lock on a directory (`flock`). Not the writer's lock, which is
+    /// [`crate::lock`]'s.
+    fn lock_dir(&self, dir: &Path) -> Result<DirLock, KernelError>;
+
     /// What is pinned at `path`; `None` when nothing is there.
     fn pinned(&self, path: &Path) -> Result<Option<Pinned>, KernelError>;
 
