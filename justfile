@@ -1,0 +1,94 @@
+# Every command of this repository. `./dev RECIPE` installs what is missing first; `just RECIPE`
+# runs at once.
+
+set shell := ["bash", "-euo", "pipefail", "-c"]
+
+target := env("CARGO_TARGET_DIR", justfile_directory() / "target")
+
+# The suites take the binaries from here.
+export KMESH_BIN := env("KMESH_BIN", target / "debug")
+export KMESH_LOGS := target / "test-logs"
+
+# List the recipes.
+default:
+    @just --list --unsorted
+
+# Build everything, for development.
+build:
+    cargo build --workspace --all-targets --locked
+
+# Build the optimised binaries.
+release:
+    cargo build --workspace --release --locked
+
+# Everything that must hold, with a count; goes on after a failure.
+test:
+    tests/all
+
+# Format, lints, licences, scripts, C style, generated files.
+lint: fmt-check clippy deny shellcheck clang-format completions-check
+
+# Format the Rust and the C sources.
+fmt:
+    cargo fmt --all
+    clang-format-19 -i bpf/prog/*.h bpf/prog/*.c
+
+# Is the Rust formatted?
+fmt-check:
+    cargo fmt --all --check
+
+# Lints, with warnings refused.
+clippy:
+    cargo clippy --workspace --all-targets --locked -- -D warnings
+
+# Dependencies: licences, sources, bans. Needs no network.
+deny:
+    cargo deny --offline --log-level error check --hide-inclusion-graph bans licenses sources
+
+# Dependencies: known vulnerabilities. Needs the network, so it is no part of `test`.
+advisories:
+    cargo deny check advisories
+
+# Lint every shell script.
+shellcheck:
+    shellcheck --external-sources dev .ci/run tests/all $(git ls-files '*.bash' '*.bats' '*.sh')
+
+# Is the C formatted?
+clang-format:
+    clang-format-19 --dry-run --Werror $(git ls-files 'bpf/prog/*.h' 'bpf/prog/*.c')
+
+# Write the shell completions anew.
+completions: build
+    for shell in bash zsh fish; do "$KMESH_BIN/kmeshctl" completions "$shell" >"completions/kmeshctl.$shell"; done
+
+# Are the committed completions those of today's kmeshctl?
+completions-check: build
+    for shell in bash zsh fish; do "$KMESH_BIN/kmeshctl" completions "$shell" | diff -u "completions/kmeshctl.$shell" -; done
+
+# Unit and property tests; arguments go to cargo test.
+unit *ARGS:
+    cargo test --workspace --locked {{ ARGS }}
+
+# The suites on the real kernel; needs root. SUITE is a file name without .bats.
+bats SUITE="": build
+    unshare --mount bats --timing tests/bats/{{ if SUITE == "" { "" } else { SUITE + ".bats" } }}
+
+# A story on this machine: pods, a VIP, SIGKILL under traffic. Needs root.
+demo: build
+    tests/demo/demo
+
+# What it costs: a table, and target/bench.json. Needs root and a quiet machine.
+bench: release
+    KMESH_BIN={{ target / "release" }} tests/bench/run
+
+# Kill at every single mutating call of every operation, and converge: N of N. Needs root.
+proof-crash: build
+    unshare --mount tests/crash/run
+
+# Many kills at random instants under the prober. Needs root.
+proof-kills KILLS="200": build
+    unshare --mount tests/kills/run {{ KILLS }}
+
+# Remove everything that was built.
+clean:
+    cargo clean
