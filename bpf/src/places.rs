@@ -1,0 +1,62 @@
+//! Places on disk: which files Kmesh keeps, so that the daemon writes and purge removes the same.
+//!
+//! It refuses to claim a file of another name, whatever directory it lies in.
+
+use std::path::Path;
+
+/// Where the files that outlive a reboot lie, unless told otherwise.
+pub const DEFAULT_STATE_DIR: &str = "/var/lib/kmesh";
+/// Where the files that need not outlive it lie, unless told otherwise.
+pub const DEFAULT_RUN_DIR: &str = "/run/kmesh";
+
+/// The last snapshot, written by the daemon after each change.
+pub const SNAPSHOT: &str = "snapshot.json";
+/// The namespaces' last known modes.
+pub const MODES: &str = "modes.json";
+/// Who the daemon is.
+pub const DAEMON: &str = "kmeshd.json";
+
+/// Files of the state directory.
+pub const STATE_FILES: &[&str] = &[SNAPSHOT, MODES];
+/// Files of the run directory.
+pub const RUN_FILES: &[&str] = &[DAEMON];
+
+/// Whether a file is one of `names`, or the unfinished or set-aside copy of one
+/// (`.NAME…`, `NAME.…`).
+#[must_use]
+pub fn is_own_file(path: &Path, names: &[&str]) -> bool {
+    let Some(file) = path.file_name().and_then(|name| name.to_str()) else {
+        return false;
+    };
+    let file = file.strip_prefix('.').unwrap_or(file);
+    names.iter().any(|name| {
+        file.strip_prefix(name)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn own_files_and_their_unfinished_copies_are_known() {
+        for file in [
+            "snapshot.json",
+            ".snapshot.json.1234",
+            "snapshot.json.tmp",
+            "modes.json",
+        ] {
+            assert!(
+                is_own_file(&Path::new("/state").join(file), STATE_FILES),
+                "{file}"
+            );
+        }
+        for file in ["snapshot.jsonl", "notes.txt", "snapshot", "kmeshd.json"] {
+            assert!(
+                !is_own_file(&Path::new("/state").join(file), STATE_FILES),
+                "{file}"
+            );
+        }
+    }
+}

@@ -1,0 +1,331 @@
+//! Finds what is Kmesh's: by the pins under its root, and by walking link → program → map ids
+//! from there and from the cgroup, so that what lost its pins is found too.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use crate::kernel::{EntryKind, Id, KernelError, LinkInfo, MapInfo, Objects, Pinned, ProgInfo};
+use crate::layout::{Hook, Map};
+use crate::ours;
+use crate::places;
+
+use super::{Places, Plan, PurgeError, Step, is_mount};
+
+/// Links in the order in which they are detached: steering first, so that no connection is sent
+/// to a waypoint that nothing would tell its destination to.
+const DETACH_ORDER: [Hook; 5] = [
+    Hook::Connect4,
+    Hook::Connect6,
+    Hook::GetPeerName4,
+    Hook::GetPeerName6,
+    Hook::SockOps,
+];
+
+/// A link to detach.
+struct FoundLink {
+    id: u32,
+    hook: Option<Hook>,
+    what: String,
+    pins: Vec<PathBuf>,
+}
+
+/// Everything found, before it is put in order.
+#[derive(Default)]
+struct Found {
+    links: BTreeMap<u32, FoundLink>,
+    progs: BTreeMap<u32, String>,
+    maps: BTreeMap<u32, Option<Map>>,
+    prog_pins: Vec<(PathBuf, String)>,
+    map_pins: Vec<(PathBuf, String)>,
+    /// Symbolic links and pins of others at our places.
+    others: Vec<(PathBuf, String)>,
+    dirs: Vec<PathBuf>,
+    foreign: Vec<String>,
+}
+
+/// What purge would do now. Changes nothing.
+pub fn plan(k: &dyn Objects, places: &Places<'_>) -> Result<Plan, PurgeError> {
+    let mut found = Found::default();
+    found
+        .walk(k, places.root, places.root)
+        .map_err(PurgeError::Kernel)?;
+    if let Some(cgroup) = places.cgroup {
+        found.at_cgroup(k, cgroup).map_err(PurgeError::Kernel)?;
+    }
+    found.follow(k).map_err(PurgeError::Kernel)?;
+    let sockhash = found.sockhash(k).map_err(PurgeError::Kernel)?;
+    let mut plan = found.into_plan(places.root, &sockhash);
+    files(places.state_dir, places::STATE_FILES, &mut plan)?;
+    if places.run_dir != places.state_dir {
+        files(places.run_dir, places::RUN_FILES, &mut plan)?;
+    }
+    Ok(plan)
+}
+
+impl Found {
+    /// Walks a directory of the BPF file system.
+    fn walk(&mut self, k: &dyn Objects, root: &Path, dir: &Path) -> Result<(), KernelError> {
+        let Some(entries) = k.list(dir)? else {
+            return Ok(());
+        };
+        for (name, kind) in entries {
+            let path = dir.join(&name);
+            match kind {
+                EntryKind::Dir => self.walk(k, root, &path)?,
+                EntryKind::Symlink(text) => self.others.push((path, format!("says {text}"))),
+                EntryKind::Pin => {
+                    if let Some(pinned) = k.pinned(&path)? {
+                        self.pin(k, root, path, &name, pinned)?;
+                    }
+                }
+            }
+        }
+        self.dirs.push(dir.to_owned());
+        Ok(())
+    }
+
+    /// Sorts one pin in.
+    fn pin(
+        &mut self,
+        k: &dyn Objects,
+        root: &Path,
+        path: PathBuf,
+        file: &str,
+        pinned: Pinned,
+    ) -> Result<(), KernelError> {
+        match pinned {
+            Pinned::Map(info) if ours::map_named(&info).is_some() => {
+                self.maps.insert(info.id, ours::map_named(&info));
+                self.map_pins.push((path, format!("map {}", info.id)));
+            }
+            Pinned::Prog(info) if ours::prog_named(&info).is_some() => {
+                self.progs.insert(info.id, info.name.clone());
+                self.prog_pins.push((path, format!("program {}", info.id)));
+            }
+            Pinned::Link(info) if link_is_ours(k, root, &path, file, &info)? => {
+                self.link(&info, file, Some(path));
+            }
+            other => self.foreign_pin(root, path, file, &describe(&other)),
+        }
+        Ok(())
+    }
+
+    /// Something that is not ours: at a place that only ours may have its pin goes, elsewhere it
+    /// stays.
+    fn foreign_pin(&mut self, root: &Path, path: PathBuf, file: &str, what: &str) {
+        let places = ["maps", "progs", "links"].map(|dir| root.join(dir));
+        let base = file.strip_suffix("_new").unwrap_or(file);
+        let named = Map::by_name(base).is_some() || Hook::ALL.iter().any(|h| h.name() == base);
+        if named
+            && path
+                .parent()
+                .is_some_and(|parent| places.iter().any(|p| p == parent))
+        {
+            self.others.push((
+                path,
+                format!("{what}, not Kmesh's, in the place of its pin"),
+            ));
+        } else {
+            self.foreign.push(format!("{} ({what})", path.display()));
+        }
+    }
+
+    fn link(&mut self, info: &LinkInfo, name: &str, pin: Option<PathBuf>) {
+        let hook = Hook::ALL
+            .into_iter()
+            .find(|hook| hook.on_cgroup() && hook.attach_type() == info.attach_type)
+            .filter(|_| info.kind == ours::LINK_CGROUP);
+        let what = hook.map_or_else(|| name.to_owned(), |hook| hook.name().to_owned());
+        let link = FoundLink {
+            id: info.id,
+            hook,
+            what,
+            pins: Vec::new(),
+        };
+        self.links.entry(info.id).or_insert(link).pins.extend(pin);
+    }
+
+    /// Finds links at the cgroup whose pins are gone.
+    fn at_cgroup(&mut self, k: &dyn Objects, cgroup: &Path) -> Result<(), KernelError> {
+        let Ok(cgroup_id) = k.cgroup_id(cgroup) else {
+            return Ok(());
+        };
+        for id in k.all_ids()? {
+            let Id::Link(_) = id else { continue };
+            let Some(Pinned::Link(info)) = k.by_id(id)? else {
+                continue;
+            };
+            if info.kind != ours::LINK_CGROUP || info.cgroup_id != cgroup_id {
+                continue;
+            }
+            if let Some(Pinned::Prog(prog)) = k.by_id(Id::Prog(info.prog_id))?
+                && ours::prog_unpinned(k, &prog)?.is_some()
+            {
+                self.link(&info, &prog.name, None);
+            }
+        }
+        Ok(())
+    }
+
+    /// Follows links to programs, and programs to maps.
+    fn follow(&mut self, k: &dyn Objects) -> Result<(), KernelError> {
+        for id in self.links.keys().copied().collect::<Vec<_>>() {
+            let Some(Pinned::Link(link)) = k.by_id(Id::Link(id))? else {
+                continue;
+            };
+            if let Some(Pinned::Prog(prog)) = k.by_id(Id::Prog(link.prog_id))?
+                && ours::prog_unpinned(k, &prog)?.is_some()
+            {
+                self.progs.insert(prog.id, prog.name);
+            }
+        }
+        for id in self.progs.keys().copied().collect::<Vec<_>>() {
+            let Some(Pinned::Prog(prog)) = k.by_id(Id::Prog(id))? else {
+                continue;
+            };
+            self.maps_of(k, &prog)?;
+        }
+        Ok(())
+    }
+
+    /// A program of ours uses no map that is not ours: also its constants are.
+    fn maps_of(&mut self, k: &dyn Objects, prog: &ProgInfo) -> Result<(), KernelError> {
+        for id in &prog.map_ids {
+            if let Some(Pinned::Map(MapInfo { id, name, .. })) = k.by_id(Id::Map(*id))? {
+                let map = Map::ALL
+                    .into_iter()
+                    .find(|m| ours::kernel_name(m.name()) == name);
+                self.maps.entry(id).or_insert(map);
+            }
+        }
+        Ok(())
+    }
+
+    /// Programs of ours attached to sockhashes of ours, found or not by a pin of their own.
+    fn sockhash(&mut self, k: &dyn Objects) -> Result<Vec<(u32, u32)>, KernelError> {
+        let mut attached = Vec::new();
+        let maps = self
+            .maps
+            .iter()
+            .filter(|(_, map)| **map == Some(Map::Socket));
+        for map in maps.map(|(id, _)| *id).collect::<Vec<_>>() {
+            let Ok(progs) = k.sockhash_programs(map) else {
+                continue;
+            };
+            for id in progs {
+                let Some(Pinned::Prog(prog)) = k.by_id(Id::Prog(id))? else {
+                    continue;
+                };
+                if ours::prog_named(&prog) == Some(Hook::SkMsg) {
+                    self.progs.insert(prog.id, prog.name.clone());
+                    self.maps_of(k, &prog)?;
+                    attached.push((prog.id, map));
+                }
+            }
+        }
+        Ok(attached)
+    }
+
+    /// Puts what was found in order.
+    fn into_plan(mut self, root: &Path, sockhash: &[(u32, u32)]) -> Plan {
+        let mut plan = Plan {
+            foreign: self.foreign,
+            ..Plan::default()
+        };
+        plan.objects
+            .extend(self.links.keys().map(|id| Id::Link(*id)));
+        plan.objects
+            .extend(self.progs.keys().map(|id| Id::Prog(*id)));
+        plan.objects.extend(self.maps.keys().map(|id| Id::Map(*id)));
+        let mut links: Vec<_> = self.links.into_values().collect();
+        links.sort_by_key(|link| {
+            let at = DETACH_ORDER
+                .iter()
+                .position(|hook| Some(*hook) == link.hook);
+            (at.unwrap_or(DETACH_ORDER.len()), link.id)
+        });
+        for link in links {
+            plan.steps.push(Step::Detach {
+                link: link.id,
+                what: link.what,
+            });
+            let what = format!("link {}", link.id);
+            let unpin = |path| Step::Unpin {
+                path,
+                what: what.clone(),
+            };
+            plan.steps.extend(link.pins.into_iter().map(unpin));
+        }
+        let unpin = |(path, what)| Step::Unpin { path, what };
+        plan.steps.extend(self.prog_pins.into_iter().map(unpin));
+        let detach = |(prog, map): &(u32, u32)| Step::DetachSockhash {
+            prog: *prog,
+            map: *map,
+        };
+        plan.steps.extend(sockhash.iter().map(detach));
+        plan.steps.extend(self.map_pins.into_iter().map(unpin));
+        plan.steps.extend(self.others.into_iter().map(unpin));
+        self.dirs.retain(|dir| dir != root || !is_mount(dir));
+        plan.steps
+            .extend(self.dirs.into_iter().map(Step::RemovePinDir));
+        plan
+    }
+}
+
+/// Whether a pinned link is ours: by its program, or by its place and attach type (its program
+/// may have been replaced by another's).
+fn link_is_ours(
+    k: &dyn Objects,
+    root: &Path,
+    path: &Path,
+    file: &str,
+    info: &LinkInfo,
+) -> Result<bool, KernelError> {
+    let base = file.strip_suffix("_new").unwrap_or(file);
+    if path.parent() == Some(&root.join("links")) && ours::link_named(base, info).is_some() {
+        return Ok(true);
+    }
+    let prog = k.by_id(Id::Prog(info.prog_id))?;
+    let Some(Pinned::Prog(prog)) = prog else {
+        return Ok(false);
+    };
+    Ok(ours::prog_unpinned(k, &prog)?.is_some())
+}
+
+/// A pinned object in a few words.
+fn describe(pinned: &Pinned) -> String {
+    match pinned {
+        Pinned::Map(info) => format!("map {} \"{}\"", info.id, info.name),
+        Pinned::Prog(info) => format!("program {} \"{}\"", info.id, info.name),
+        Pinned::Link(info) => format!("link {}", info.id),
+    }
+}
+
+/// Adds the files of ours in a directory of ours, and the directory if nothing else is in it.
+fn files(dir: &Path, names: &[&str], plan: &mut Plan) -> Result<(), PurgeError> {
+    let failed = |source| PurgeError::Files {
+        path: dir.to_owned(),
+        source,
+    };
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(failed(error)),
+    };
+    let mut paths = BTreeSet::new();
+    for entry in entries {
+        paths.insert(entry.map_err(failed)?.path());
+    }
+    let (own, other): (Vec<_>, Vec<_>) = paths
+        .into_iter()
+        .partition(|path| places::is_own_file(path, names));
+    plan.steps.extend(own.into_iter().map(Step::RemoveFile));
+    if other.is_empty() && !is_mount(dir) {
+        plan.steps.push(Step::RemoveDir(dir.to_owned()));
+    }
+    plan.foreign
+        .extend(other.iter().map(|path| path.display().to_string()));
+    Ok(())
+}
