@@ -4,20 +4,26 @@
 //!  layout ← pins, kernel ← tables ← plan ← apply, verify, purge ← kmeshd, kmeshctl
 //! ```
 
+pub mod apply;
 pub mod attach;
 pub mod boot;
 pub mod cgroup;
+pub mod check;
 pub mod clock;
 pub mod holders;
 pub mod kernel;
 pub mod layout;
 pub mod lock;
+pub mod memory;
 pub mod netns;
 pub mod ours;
 pub mod pins;
 pub mod places;
+pub mod plan;
 pub mod pods;
 pub mod programs;
 pub mod purge;
+pub mod snapshot;
 pub mod step;
+pub mod tables;
 pub mod want;

@@ -1,0 +1,82 @@
+//! Judges a change before it is planned, the tables as they are, and the tables against a
+//! snapshot. It repairs nothing: every finding says what does.
+
+use serde::Serialize;
+
+use crate::snapshot::Snapshot;
+use crate::tables::Have;
+use crate::want::Change;
+
+/// How much a finding matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Severity {
+    /// Governance is wrong or incomplete.
+    Error,
+    /// It works, and needs attention.
+    Warning,
+}
+
+/// Something that is not as it should be: one line.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Finding {
+    /// How much it matters.
+    pub severity: Severity,
+    /// Where it was seen: "references", "counts", "capacity", "generation", "difference"; other
+    /// modules add their own.
+    pub layer: &'static str,
+    /// The object, by name and key.
+    pub object: String,
+    /// What is wrong with it.
+    pub problem: String,
+    /// What mends it: a command or an option.
+    pub fix: String,
+}
+
+/// One thing wrong with a change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The service or workload.
+    pub object: String,
+    /// What is wrong, and what to do.
+    pub problem: String,
+}
+
+/// A change that must not be planned: all that is wrong with it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}", list(problems))]
+pub struct Invalid {
+    /// Never empty.
+    pub problems: Vec<Problem>,
+}
+
+fn list(problems: &[Problem]) -> String {
+    const SHOWN: usize = 20;
+    let mut text = String::new();
+    for problem in problems.iter().take(SHOWN) {
+        let gap = if text.is_empty() { "" } else { "\n" };
+        text += &format!("{gap}{}: {}", problem.object, problem.problem);
+    }
+    if problems.len() > SHOWN {
+        text += &format!("\nand {} more", problems.len() - SHOWN);
+    }
+    text
+}
+
+/// Whether a change makes sense by itself; references to what it does not carry are judged by
+/// [`crate::plan`].
+pub fn validate(_change: &Change) -> Result<(), Invalid> {
+    todo!()
+}
+
+/// What is wrong with the tables: sorted, empty when all is well.
+#[must_use]
+pub fn check(_have: &Have) -> Vec<Finding> {
+    todo!()
+}
+
+/// Where the tables differ from what is wanted, by name: sorted, empty when they agree.
+#[must_use]
+pub fn compare(_have: &Have, _wanted: &Snapshot) -> Vec<Finding> {
+    todo!()
+}

@@ -1,0 +1,80 @@
+//! From what the tables have and what shall change to the steps between: pure.
+//!
+//! It does no input or output, changes neither argument, and costs in proportion to the
+//! change. It refuses what does not fit, before anything is written.
+
+use crate::layout::Map;
+use crate::step::Step;
+use crate::tables::Have;
+use crate::want::Change;
+
+/// Why there is no plan. Nothing has been written.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PlanError {
+    /// A map cannot hold what is wanted.
+    #[error(
+        "map {} is too small: {needed} elements are needed, its limit is {limit}{}", map.name(),
+        map.limit_option().map(|o| format!("; raise it with {o}")).unwrap_or_default()
+    )]
+    Full {
+        /// The map.
+        map: Map,
+        /// Elements needed in all.
+        needed: u64,
+        /// Its `max_entries`.
+        limit: u32,
+    },
+    /// A service names a workload that neither the tables nor the change know.
+    #[error("{service}: endpoint {workload} is no known workload; add it, or take it out")]
+    UnknownWorkload {
+        /// The service.
+        service: String,
+        /// The workload's uid.
+        workload: String,
+    },
+    /// An endpoint is to be dialled at an address that its workload has not.
+    #[error("{service}: endpoint {workload} has no {family} address")]
+    NoAddress {
+        /// The service.
+        service: String,
+        /// The workload's uid.
+        workload: String,
+        /// "IPv4" or "IPv6".
+        family: &'static str,
+    },
+    /// A service or workload names a waypoint without a record.
+    #[error("{object}: waypoint {waypoint} is not known; add it, or do not name it")]
+    UnknownWaypoint {
+        /// The service or workload.
+        object: String,
+        /// The waypoint.
+        waypoint: String,
+    },
+    /// A waypoint is to be removed that something else still names.
+    #[error("waypoint {waypoint} cannot be removed: {object} still names it")]
+    WaypointInUse {
+        /// The waypoint.
+        waypoint: String,
+        /// The service or workload.
+        object: String,
+    },
+    /// A VIP or address belongs to something that does not give it up.
+    #[error("{wanted_by}: address {address} belongs to {held_by}; remove it there first")]
+    AddressTaken {
+        /// The address, with the port for a VIP.
+        address: String,
+        /// Who has it.
+        held_by: String,
+        /// Who wants it.
+        wanted_by: String,
+    },
+    /// The mirror is no longer what the kernel holds, since a write failed.
+    #[error("the tables must be read again: the last write failed part-way")]
+    Stale,
+}
+
+/// The steps from `have` to what `change` says, in the order that is safe to be cut anywhere.
+/// No steps: nothing to do.
+pub fn plan(_have: &Have, _change: &Change) -> Result<Vec<Step>, PlanError> {
+    todo!()
+}
