@@ -162,7 +162,7 @@ struct kmesh_dst {
 	__be32 addr[4]; /* network order; IPv4 as ::ffff:a.b.c.d */
 	__be16 port;    /* network order */
 	__u16 state;    /* enum kmesh_dst_state */
-	__u32 _pad;
+	__u32 seq;      /* TCP sequence number at which the metadata was queued */
 	__u64 cookie; /* socket cookie: the key in map_of_kmesh_socket */
 };
 

@@ -166,8 +166,8 @@ pub struct DstRecord {
     pub port: [u8; 2],
     /// `enum kmesh_dst_state`, host order.
     pub state: u16,
-    /// Zero.
-    pub pad: u32,
+    /// TCP sequence number at which the metadata was queued.
+    pub seq: u32,
     /// Socket cookie: the key in `map_of_kmesh_socket`.
     pub cookie: u64,
 }

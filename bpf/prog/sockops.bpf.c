@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Events of TCP sockets: when a connection to a waypoint stands, and when its
+ * metadata has been acknowledged. Everything else returns at once. */
+#include "waypoint.h"
+
+SEC("sockops/cgroup")
+int sockops(struct bpf_sock_ops *ctx)
+{
+	switch (ctx->op) {
+	case BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB:
+	/* a simultaneous open ends here, too */
+	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
+		hold_first_send(ctx);
+		break;
+	case BPF_SOCK_OPS_RTT_CB:
+		release_socket(ctx);
+		break;
+	}
+	return 1;
+}
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";

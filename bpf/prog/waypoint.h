@@ -1,0 +1,150 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Connections to a waypoint: from connect() to the first send that has carried
+ * the original destination.
+ *
+ *   connect     guard_waypoint: refuse what would send before we can (Fast Open)
+ *               or cannot be hooked (MPTCP); remember the original destination
+ *   established hold_first_send: the socket joins map_of_kmesh_socket, so that
+ *               sk_msg sees its first send; what cannot join is cut
+ *   first send  metadata.h
+ *   RTT sample  release_socket: the metadata is acknowledged, the socket leaves
+ *               the map (staying costs a quarter of the throughput)
+ *
+ * A socket that closes first leaves the map by itself: the kernel sees to that.
+ * It refuses to let one byte reach a waypoint before the metadata.
+ */
+#ifndef KMESH_WAYPOINT_H
+#define KMESH_WAYPOINT_H
+
+#include <linux/tcp.h>
+#include <asm/socket.h>
+
+#include "count.h"
+#include "kernel.h"
+#include "lookup.h"
+
+#define SOL_TCP 6
+/* No interface has this index: the kernel finds no route for the socket. */
+#define KMESH_NOWHERE 0x7ffffff0
+#define KMESH_ABORT_MS 100
+
+/* Notes what the application dialled. False when there is no memory for it. */
+static __always_inline bool remember(struct bpf_sock_addr *ctx,
+				     const struct kmesh_frontend_key *dialled, __u16 state)
+{
+	struct kmesh_dst *dst;
+
+	dst = bpf_sk_storage_get(&map_of_dst_info, ctx->sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!dst)
+		return false;
+	__builtin_memcpy(dst->addr, dialled->addr, sizeof(dst->addr));
+	dst->port = dialled->port;
+	dst->seq = 0;
+	dst->cookie = bpf_get_socket_cookie(ctx);
+	dst->state = state;
+	return true;
+}
+
+/* A socket may connect again after a failure or AF_UNSPEC: nothing of its former
+ * destination may hold for the new one. */
+static __always_inline void forget(struct bpf_sock_addr *ctx)
+{
+	struct kmesh_dst *dst = bpf_sk_storage_get(&map_of_dst_info, ctx->sk, NULL, 0);
+
+	if (dst)
+		dst->state = 0;
+}
+
+/* KMESH_C_WAYPOINT when the socket's first send can be made to carry metadata. */
+static __always_inline __u32 guard_waypoint(struct bpf_sock_addr *ctx)
+{
+	struct tcp_sock *tp;
+
+	/* the sockhash takes no MPTCP subflow */
+	if (bpf_skc_to_mptcp_sock(ctx->sk))
+		return KMESH_C_REFUSED_MPTCP;
+	tp = bpf_skc_to_tcp_sock(ctx->sk);
+	/* not a socket that we could follow */
+	if (!tp)
+		return KMESH_C_REFUSED_MPTCP;
+	/* sendto(MSG_FASTOPEN), or connect() after TCP_FASTOPEN_CONNECT: payload goes in the SYN */
+	if (tp->fastopen_req || BPF_CORE_READ_BITFIELD(tp, fastopen_connect))
+		return KMESH_C_REFUSED_FASTOPEN;
+	return KMESH_C_WAYPOINT;
+}
+
+/* Cuts a flow that stands already: no route any more, so nothing of it leaves
+ * this host; what is queued times out, and a reader learns it by keepalive. */
+static __always_inline void cut(struct bpf_sock_ops *ctx, struct kmesh_dst *dst, __u32 why)
+{
+	int nowhere = KMESH_NOWHERE;
+	int timeout = KMESH_ABORT_MS;
+	int one = 1;
+
+	dst->state = (dst->state & ~KMESH_DST_WANTS_METADATA) | KMESH_DST_ABORTED;
+	bpf_setsockopt(ctx, SOL_SOCKET, SO_BINDTOIFINDEX, &nowhere, sizeof(nowhere));
+	bpf_setsockopt(ctx, SOL_TCP, TCP_USER_TIMEOUT, &timeout, sizeof(timeout));
+	bpf_setsockopt(ctx, SOL_TCP, TCP_KEEPIDLE, &one, sizeof(one));
+	bpf_setsockopt(ctx, SOL_TCP, TCP_KEEPINTVL, &one, sizeof(one));
+	bpf_setsockopt(ctx, SOL_SOCKET, SO_KEEPALIVE, &one, sizeof(one));
+	count(why);
+}
+
+/* Whether payload was queued, or a sender waits to queue it, before the
+ * connection stood: the hook on sends will not see it. */
+static __always_inline bool has_early_data(struct tcp_sock *tp)
+{
+	return tp->inet_conn.icsk_inet.sk.sk_write_pending || tp->write_seq != tp->snd_una;
+}
+
+static __always_inline struct kmesh_dst *dst_of(struct bpf_sock_ops *ctx)
+{
+	struct bpf_sock *sk = ctx->sk;
+
+	return sk ? bpf_sk_storage_get(&map_of_dst_info, sk, NULL, 0) : NULL;
+}
+
+/* The connection stands. */
+static __always_inline void hold_first_send(struct bpf_sock_ops *ctx)
+{
+	struct kmesh_dst *dst = dst_of(ctx);
+	struct bpf_sock *sk = ctx->sk;
+	struct tcp_sock *tp;
+	__u64 cookie;
+
+	if (!dst || !(dst->state & KMESH_DST_WANTS_METADATA) || !sk)
+		return;
+	tp = bpf_skc_to_tcp_sock(sk);
+	if (!tp || has_early_data(tp)) {
+		cut(ctx, dst, KMESH_C_ABORTED_EARLY_DATA);
+		return;
+	}
+	cookie = dst->cookie;
+	/* full, or a socket that it does not take: never without metadata */
+	if (bpf_sock_hash_update(ctx, &map_of_kmesh_socket, &cookie, BPF_NOEXIST)) {
+		cut(ctx, dst, KMESH_C_ABORTED_SOCKHASH);
+		return;
+	}
+	dst->state |= KMESH_DST_IN_MAP;
+	bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_RTT_CB_FLAG);
+}
+
+/* An acknowledgement gave an RTT sample. */
+static __always_inline void release_socket(struct bpf_sock_ops *ctx)
+{
+	struct kmesh_dst *dst = dst_of(ctx);
+	__u64 cookie;
+
+	if (!dst || !(dst->state & KMESH_DST_IN_MAP) || !(dst->state & KMESH_DST_SENT))
+		return;
+	/* of what went before the metadata: it may still be lost */
+	if ((__s32)(ctx->snd_una - dst->seq) <= 0)
+		return;
+	cookie = dst->cookie;
+	bpf_map_delete_elem(&map_of_kmesh_socket, &cookie);
+	dst->state &= ~KMESH_DST_IN_MAP;
+	bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags & ~BPF_SOCK_OPS_RTT_CB_FLAG);
+}
+
+#endif /* KMESH_WAYPOINT_H */
