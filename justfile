@@ -41,9 +41,9 @@ fmt-check:
 clippy:
     cargo clippy --workspace --all-targets --locked -- -D warnings
 
-# Dependencies: licences, sources, bans. Needs no network.
+# Dependencies: licences, sources, bans.
 deny:
-    cargo deny --offline --log-level error check --hide-inclusion-graph bans licenses sources
+    cargo deny --locked --log-level error check --hide-inclusion-graph bans licenses sources
 
 # Dependencies: known vulnerabilities. Needs the network, so it is no part of `test`.
 advisories:
