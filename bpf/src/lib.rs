@@ -26,4 +26,5 @@ pub mod purge;
 pub mod snapshot;
 pub mod step;
 pub mod tables;
+pub mod verify;
 pub mod want;
