@@ -1,2 +1,5 @@
-//! Placeholder until the binary lands.
+//! `kmeshctl`.
+#![forbid(unsafe_code)]
+mod args;
+mod output;
 fn main() {}
