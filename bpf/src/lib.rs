@@ -15,6 +15,7 @@ pub mod kernel;
 pub mod layout;
 pub mod lock;
 pub mod memory;
+mod mounts;
 pub mod netns;
 pub mod ours;
 pub mod pins;

@@ -4,11 +4,25 @@
 //! vanish with this container. The holder is found in `/proc/locks`, so that holding the lock
 //! writes nothing anywhere.
 
+use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
-use crate::pins::Root;
+use procfs::LockType;
+use procfs::process::{MountInfo, MountOptFields};
+use rustix::fs::{FlockOperation, flock, major, minor, statfs};
+use rustix::io::Errno;
+
+use crate::clock::process_start_of;
+use crate::pins::{DEFAULT_ROOT, Root};
+use crate::{mounts, netns};
+
+/// `BPF_FS_MAGIC`, of `statfs(2)`.
+const BPF_FS_MAGIC: u64 = 0xcafe_4a11;
+/// How often the root is locked anew because it was replaced meanwhile.
+const ATTEMPTS: u32 = 10;
 
 /// The lock of the one writer; released by drop, and by the process' end however it ends.
 #[derive(Debug)]
@@ -78,16 +92,180 @@ pub enum LockError {
 
 /// Makes the root directory if need be and takes its lock without waiting. `own_place`: the
 /// operator named the root, so that a private BPF file system is what he wants.
-pub fn acquire(_root: &Root, _own_place: bool) -> Result<WriterLock, LockError> {
-    todo!()
+pub fn acquire(root: &Root, own_place: bool) -> Result<WriterLock, LockError> {
+    check_place(root, own_place)?;
+    // Removed and made again while we lock it: the lock would be of a directory that nobody sees.
+    for _ in 0..ATTEMPTS {
+        std::fs::create_dir_all(root.path())
+            .map_err(|source| on(root, "make directory", source))?;
+        if let Some(lock) = try_lock(root)? {
+            return Ok(lock);
+        }
+    }
+    let vanishing = io::Error::other("it is removed again and again while it is being locked");
+    Err(on(root, "lock", vanishing))
 }
 
 /// As [`acquire`], but a root that is not there is [`LockError::Absent`]: for purge.
-pub fn acquire_existing(_root: &Root) -> Result<WriterLock, LockError> {
-    todo!()
+pub fn acquire_existing(root: &Root) -> Result<WriterLock, LockError> {
+    if !root.path().exists() {
+        return Err(LockError::Absent {
+            root: root.path().to_owned(),
+        });
+    }
+    check_bpffs(root)?;
+    try_lock(root)?.ok_or_else(|| LockError::Absent {
+        root: root.path().to_owned(),
+    })
 }
 
 /// Who holds the writer's lock now, if anyone.
-pub fn holder(_root: &Root) -> Result<Option<Holder>, LockError> {
-    todo!()
+pub fn holder(root: &Root) -> Result<Option<Holder>, LockError> {
+    let said = match std::fs::metadata(root.path()) {
+        Ok(said) => said,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(on(root, "look at", source)),
+    };
+    let locks =
+        procfs::locks().map_err(|error| on(root, "find the holder of", io::Error::other(error)))?;
+    let found = locks.iter().find(|lock| {
+        lock.lock_type == LockType::FLock
+            && lock.inode == said.ino()
+            && (lock.devmaj, lock.devmin) == (major(said.dev()), minor(said.dev()))
+    });
+    Ok(found.map(|lock| describe(lock.pid)))
+}
+
+/// Takes the lock; `None` when the directory at the path is another one by then.
+fn try_lock(root: &Root) -> Result<Option<WriterLock>, LockError> {
+    let dir = File::open(root.path()).map_err(|source| on(root, "open", source))?;
+    match flock(&dir, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => {}
+        Err(Errno::WOULDBLOCK) => {
+            // Gone between the two questions, or in another pid namespace: held, by whom unknown.
+            let holder = holder(root)?.unwrap_or_else(|| describe(None));
+            return Err(LockError::Held {
+                root: root.path().to_owned(),
+                holder,
+            });
+        }
+        Err(error) => return Err(on(root, "lock", error.into())),
+    }
+    let held = dir
+        .metadata()
+        .map_err(|source| on(root, "look at", source))?;
+    let same = std::fs::metadata(root.path())
+        .is_ok_and(|seen| (seen.dev(), seen.ino()) == (held.dev(), held.ino()));
+    Ok(same.then(|| WriterLock { _dir: dir.into() }))
+}
+
+fn describe(pid: Option<i32>) -> Holder {
+    let pid = pid
+        .and_then(|pid| u32::try_from(pid).ok())
+        .unwrap_or_default();
+    let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let command = String::from_utf8_lossy(&command)
+        .replace('\0', " ")
+        .trim()
+        .to_owned();
+    Holder {
+        pid,
+        command,
+        start: process_start_of(pid).unwrap_or_default(),
+    }
+}
+
+/// Refuses what is not on a BPF file system, and one that ends with this container.
+fn check_place(root: &Root, own_place: bool) -> Result<(), LockError> {
+    check_bpffs(root)?;
+    if own_place || root.path() != Path::new(DEFAULT_ROOT) {
+        return Ok(());
+    }
+    let mounts = mounts::of(None).map_err(|source| on(root, "find the mount of", source))?;
+    let place = existing(root.path());
+    let Some(mount) = mounts::at(&mounts, place) else {
+        return Ok(());
+    };
+    if vanishes(&mount, in_first_mount_namespace()) {
+        return Err(LockError::Vanishes {
+            root: root.path().to_owned(),
+        });
+    }
+    Ok(())
+}
+
+/// Whether a BPF file system ends with this container: it is seen from a mount namespace other
+/// than the first process', and the mount has no peer outside (neither `shared:` nor `master:`).
+fn vanishes(mount: &MountInfo, first_mount_namespace: bool) -> bool {
+    let has_peer = mount
+        .opt_fields
+        .iter()
+        .any(|field| matches!(field, MountOptFields::Shared(_) | MountOptFields::Master(_)));
+    !first_mount_namespace && !has_peer
+}
+
+/// Whether this process is in the mount namespace of the machine's first process. In a pid
+/// namespace of its own it is not: the process 1 that it sees is the container's.
+fn in_first_mount_namespace() -> bool {
+    let link = |path| std::fs::read_link(path).ok();
+    let initial_pids = link("/proc/self/ns/pid")
+        .is_some_and(|pids| pids.as_os_str() == netns::INITIAL_PID_NAMESPACE);
+    let own = link("/proc/self/ns/mnt");
+    initial_pids && own.is_some() && own == link("/proc/1/ns/mnt")
+}
+
+fn check_bpffs(root: &Root) -> Result<(), LockError> {
+    let place = existing(root.path());
+    let said = statfs(place).map_err(|error| on(root, "look at", error.into()))?;
+    if u64::try_from(said.f_type).ok() == Some(BPF_FS_MAGIC) {
+        Ok(())
+    } else {
+        Err(LockError::NotBpffs {
+            root: root.path().to_owned(),
+        })
+    }
+}
+
+/// The path itself or its nearest parent that is there.
+fn existing(path: &Path) -> &Path {
+    path.ancestors()
+        .find(|place| place.exists())
+        .unwrap_or(Path::new("/"))
+}
+
+fn on(root: &Root, op: &'static str, source: io::Error) -> LockError {
+    LockError::System {
+        op,
+        path: root.path().to_owned(),
+        source,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bpffs(optional: &str) -> MountInfo {
+        let line = format!("41 31 0:38 / /sys/fs/bpf rw,relatime{optional} - bpf bpf rw");
+        MountInfo::from_line(&line).expect("a mountinfo line")
+    }
+
+    #[test]
+    fn only_a_containers_own_file_system_vanishes() {
+        assert!(vanishes(&bpffs(""), false));
+        assert!(!vanishes(&bpffs(""), true));
+        assert!(!vanishes(&bpffs(" shared:7"), false));
+        assert!(!vanishes(&bpffs(" master:7"), false));
+    }
+
+    #[test]
+    fn a_root_on_another_file_system_is_refused() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let root = Root::new(dir.path().join("kmesh"));
+        assert!(matches!(
+            acquire(&root, true),
+            Err(LockError::NotBpffs { .. })
+        ));
+        assert!(!root.path().exists(), "a refused root is not made");
+    }
 }

@@ -10,8 +10,13 @@ use std::os::fd::OwnedFd;
 
 use crate::layout::Map;
 
+mod elements;
+mod load;
 mod objects;
+mod sys;
 mod tables;
+
+pub(crate) use sys::netns_cookie;
 
 /// The running kernel.
 #[derive(Debug, Default)]
@@ -23,6 +28,8 @@ pub struct Linux {
 #[derive(Debug)]
 struct Opened {
     fd: OwnedFd,
+    key_size: usize,
+    value_size: usize,
     max_entries: u32,
 }
 

@@ -1,63 +1,277 @@
 //! Pins, links and programs on the real kernel.
 
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use super::Linux;
+use rustix::fs::{FlockOperation, flock};
+
+use super::sys::{self, ObjectKind};
+use super::{Linux, Opened, load};
 use crate::kernel::{
     DirLock, EntryKind, Id, KernelError, LinkInfo, MapInfo, Objects, Pinned, ProgInfo,
 };
 use crate::layout::{Hook, Limits, Map};
 use crate::programs;
 
-#[expect(unused_variables, reason = "landed first for its signatures")]
+/// `BPF_SK_MSG_VERDICT`, of [`Hook::attach_type`].
+const SK_MSG: u32 = 7;
+
+fn on_pin(op: &'static str, path: &Path) -> impl Fn(io::Error) -> KernelError {
+    move |source| KernelError::Pin {
+        op,
+        path: path.to_owned(),
+        source,
+    }
+}
+
+fn on_system(op: impl Fn() -> String) -> impl Fn(io::Error) -> KernelError {
+    move |source| KernelError::System { op: op(), source }
+}
+
+fn on_hook(op: &'static str, hook: Hook, target: &Path) -> impl Fn(io::Error) -> KernelError {
+    move |source| KernelError::Attach {
+        op,
+        hook,
+        target: target.to_owned(),
+        source,
+    }
+}
+
+/// What was not there is `None`.
+fn absent<T>(answer: io::Result<T>) -> io::Result<Option<T>> {
+    match answer {
+        Ok(value) => Ok(Some(value)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn open_id(id: Id) -> io::Result<OwnedFd> {
+    match id {
+        Id::Map(id) => sys::open_id(ObjectKind::Map, id),
+        Id::Prog(id) => sys::open_id(ObjectKind::Prog, id),
+        Id::Link(id) => sys::open_id(ObjectKind::Link, id),
+    }
+}
+
+fn name_text(name: &[u8; 16]) -> String {
+    let end = name
+        .iter()
+        .position(|byte| *byte == 0)
+        .unwrap_or(name.len());
+    String::from_utf8_lossy(&name[..end]).into_owned()
+}
+
+fn map_said(fd: BorrowedFd<'_>) -> io::Result<MapInfo> {
+    let said = sys::map_info(fd)?;
+    Ok(MapInfo {
+        id: said.id,
+        kind: said.kind,
+        key_size: said.key_size,
+        value_size: said.value_size,
+        max_entries: said.max_entries,
+        flags: said.flags,
+        name: name_text(&said.name),
+    })
+}
+
+fn prog_said(fd: BorrowedFd<'_>) -> io::Result<ProgInfo> {
+    let (said, map_ids) = sys::prog_info(fd)?;
+    Ok(ProgInfo {
+        id: said.id,
+        kind: said.kind,
+        name: name_text(&said.name),
+        tag: u64::from_be_bytes(said.tag),
+        map_ids,
+        verified_insns: said.verified_insns,
+    })
+}
+
+fn link_said(fd: BorrowedFd<'_>) -> io::Result<LinkInfo> {
+    let said = sys::link_info(fd)?;
+    Ok(LinkInfo {
+        id: said.id,
+        kind: said.kind,
+        prog_id: said.prog_id,
+        cgroup_id: said.cgroup_id,
+        attach_type: said.attach_type,
+    })
+}
+
+fn said(fd: BorrowedFd<'_>) -> io::Result<Pinned> {
+    match sys::kind_of(fd)? {
+        Some(ObjectKind::Map) => map_said(fd).map(Pinned::Map),
+        Some(ObjectKind::Prog) => prog_said(fd).map(Pinned::Prog),
+        Some(ObjectKind::Link) => link_said(fd).map(Pinned::Link),
+        None => Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "not a map, program or link",
+        )),
+    }
+}
+
+fn entry_kind(entry: &fs::DirEntry) -> io::Result<EntryKind> {
+    let kind = entry.file_type()?;
+    if kind.is_dir() {
+        Ok(EntryKind::Dir)
+    } else if kind.is_symlink() {
+        let text = fs::read_link(entry.path())?;
+        Ok(EntryKind::Symlink(text.to_string_lossy().into_owned()))
+    } else {
+        Ok(EntryKind::Pin)
+    }
+}
+
+fn entries(dir: &Path) -> io::Result<Vec<(String, EntryKind)>> {
+    let mut entries = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        // Removed between the two calls: not an entry.
+        if let Some(kind) = absent(entry_kind(&entry))? {
+            entries.push((entry.file_name().to_string_lossy().into_owned(), kind));
+        }
+    }
+    entries.sort_by(|a, b| a.0.cmp(&b.0));
+    Ok(entries)
+}
+
+fn make_symlink(path: &Path, text: &str) -> io::Result<()> {
+    if absent(fs::read_link(path))?.is_some_and(|said| said.as_os_str() == text) {
+        return Ok(());
+    }
+    let mut aside = path.as_os_str().to_owned();
+    aside.push("_new");
+    absent(fs::remove_file(&aside))?;
+    std::os::unix::fs::symlink(text, &aside)?;
+    fs::rename(&aside, path)
+}
+
 impl Objects for Linux {
     fn build(&self, hook: Hook) -> u64 {
         programs::of(hook).map_or(0, |object| object.build)
     }
+
     fn lock_dir(&self, dir: &Path) -> Result<DirLock, KernelError> {
-        todo!()
+        let failed = on_pin("lock", dir);
+        let file = File::open(dir).map_err(&failed)?;
+        loop {
+            match flock(&file, FlockOperation::LockExclusive) {
+                Ok(()) => return Ok(DirLock(Some(file.into()))),
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(failed(error.into())),
+            }
+        }
     }
+
     fn pinned(&self, path: &Path) -> Result<Option<Pinned>, KernelError> {
-        todo!()
+        let failed = on_pin("open", path);
+        let Some(fd) = absent(sys::open_pin(path)).map_err(&failed)? else {
+            return Ok(None);
+        };
+        said(fd.as_fd()).map(Some).map_err(failed)
     }
+
     fn by_id(&self, id: Id) -> Result<Option<Pinned>, KernelError> {
-        todo!()
+        let failed = on_system(|| format!("open {id:?}"));
+        let Some(fd) = absent(open_id(id)).map_err(&failed)? else {
+            return Ok(None);
+        };
+        said(fd.as_fd()).map(Some).map_err(failed)
     }
+
     fn all_ids(&self) -> Result<Vec<Id>, KernelError> {
-        todo!()
+        type ToId = fn(u32) -> Id;
+        const KINDS: [(ObjectKind, ToId); 3] = [
+            (ObjectKind::Map, Id::Map),
+            (ObjectKind::Prog, Id::Prog),
+            (ObjectKind::Link, Id::Link),
+        ];
+        let mut ids = Vec::new();
+        for (kind, to_id) in KINDS {
+            let failed = on_system(|| format!("list BPF objects ({kind:?})"));
+            let mut after = 0;
+            while let Some(id) = sys::next_id(kind, after).map_err(&failed)? {
+                ids.push(to_id(id));
+                after = id;
+            }
+        }
+        Ok(ids)
     }
+
     fn list(&self, dir: &Path) -> Result<Option<Vec<(String, EntryKind)>>, KernelError> {
-        todo!()
+        absent(entries(dir)).map_err(on_pin("list", dir))
     }
+
     fn make_dir(&mut self, dir: &Path) -> Result<(), KernelError> {
-        todo!()
+        fs::create_dir_all(dir).map_err(on_pin("make directory", dir))
     }
+
     fn remove_dir(&mut self, dir: &Path) -> Result<(), KernelError> {
-        todo!()
+        absent(fs::remove_dir(dir))
+            .map(drop)
+            .map_err(on_pin("remove directory", dir))
     }
+
     fn symlink(&mut self, path: &Path, text: &str) -> Result<(), KernelError> {
-        todo!()
+        make_symlink(path, text).map_err(on_pin("make symbolic link", path))
     }
+
     fn pin(&mut self, id: Id, path: &Path) -> Result<(), KernelError> {
-        todo!()
+        open_id(id)
+            .and_then(|fd| sys::pin(fd.as_fd(), path))
+            .map_err(on_pin("pin", path))
     }
+
     fn rename(&mut self, from: &Path, to: &Path) -> Result<(), KernelError> {
-        todo!()
+        fs::rename(from, to).map_err(on_pin("move a pin to", to))
     }
+
     fn unpin(&mut self, path: &Path) -> Result<(), KernelError> {
-        todo!()
+        absent(fs::remove_file(path))
+            .map(drop)
+            .map_err(on_pin("remove", path))
     }
+
     fn create_map(
         &mut self,
         map: Map,
         max_entries: u32,
         path: &Path,
     ) -> Result<MapInfo, KernelError> {
-        todo!()
+        load::create_map(map, max_entries, path)?;
+        let failed = on_pin("open", path);
+        sys::open_pin(path)
+            .and_then(|fd| map_said(fd.as_fd()))
+            .map_err(failed)
     }
+
     fn open_map(&mut self, map: Map, path: &Path) -> Result<(), KernelError> {
-        todo!()
+        let failed = on_pin("open", path);
+        let fd = sys::open_pin(path).map_err(&failed)?;
+        let said = map_said(fd.as_fd()).map_err(&failed)?;
+        let shape = map.shape();
+        if (said.kind, said.key_size, said.value_size)
+            != (shape.kind.number(), shape.key_size, shape.value_size)
+        {
+            // The caller has checked; this keeps buffers right even if it has not.
+            return Err(failed(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "of another shape",
+            )));
+        }
+        let opened = Opened {
+            fd,
+            key_size: said.key_size as usize,
+            value_size: said.value_size as usize,
+            max_entries: said.max_entries,
+        };
+        self.maps.insert(map, opened);
+        Ok(())
     }
+
     fn load(
         &mut self,
         hook: Hook,
@@ -65,8 +279,12 @@ impl Objects for Linux {
         limits: &Limits,
         path: &Path,
     ) -> Result<ProgInfo, KernelError> {
-        todo!()
+        load::load(hook, maps, limits, path)?;
+        sys::open_pin(path)
+            .and_then(|fd| prog_said(fd.as_fd()))
+            .map_err(on_pin("open", path))
     }
+
     fn link_cgroup(
         &mut self,
         hook: Hook,
@@ -74,27 +292,63 @@ impl Objects for Linux {
         cgroup: &Path,
         link: &Path,
     ) -> Result<LinkInfo, KernelError> {
-        todo!()
+        let failed = on_hook("attach", hook, cgroup);
+        let prog = sys::open_pin(prog).map_err(on_pin("open", prog))?;
+        let target = File::open(cgroup).map_err(&failed)?;
+        let made =
+            sys::link_create(target.as_fd(), prog.as_fd(), hook.attach_type()).map_err(&failed)?;
+        sys::pin(made.as_fd(), link).map_err(on_pin("pin", link))?;
+        link_said(made.as_fd()).map_err(failed)
     }
+
     fn link_update(&mut self, hook: Hook, link: &Path, prog: &Path) -> Result<(), KernelError> {
-        todo!()
+        let prog = sys::open_pin(prog).map_err(on_pin("open", prog))?;
+        let held = sys::open_pin(link).map_err(on_pin("open", link))?;
+        sys::link_update(held.as_fd(), prog.as_fd()).map_err(on_hook("replace", hook, link))
     }
+
     fn link_detach(&mut self, id: u32) -> Result<(), KernelError> {
-        todo!()
+        let failed = on_system(|| format!("detach link {id}"));
+        let Some(link) = absent(open_id(Id::Link(id))).map_err(&failed)? else {
+            return Ok(());
+        };
+        sys::link_detach(link.as_fd()).map_err(failed)
     }
+
     fn attach_sockhash(&mut self, prog: &Path, map: &Path) -> Result<(), KernelError> {
-        todo!()
+        let program = sys::open_pin(prog).map_err(on_pin("open", prog))?;
+        let target = sys::open_pin(map).map_err(on_pin("open", map))?;
+        sys::attach(target.as_fd(), program.as_fd(), SK_MSG).map_err(on_hook(
+            "attach",
+            Hook::SkMsg,
+            map,
+        ))
     }
+
     fn detach_sockhash(&mut self, prog_id: u32, map_id: u32) -> Result<(), KernelError> {
-        todo!()
+        let failed = on_system(|| format!("detach program {prog_id} from sockhash {map_id}"));
+        let prog = open_id(Id::Prog(prog_id)).map_err(&failed)?;
+        let target = open_id(Id::Map(map_id)).map_err(&failed)?;
+        sys::detach(target.as_fd(), prog.as_fd(), SK_MSG).map_err(failed)
     }
+
     fn sockhash_programs(&self, map_id: u32) -> Result<Vec<u32>, KernelError> {
-        todo!()
+        open_id(Id::Map(map_id))
+            .and_then(|target| sys::query(target.as_fd(), SK_MSG, 0))
+            .map_err(on_system(|| {
+                format!("list the programs of sockhash {map_id}")
+            }))
     }
+
     fn effective(&self, hook: Hook, cgroup: &Path) -> Result<Vec<u32>, KernelError> {
-        todo!()
+        File::open(cgroup)
+            .and_then(|target| sys::query(target.as_fd(), hook.attach_type(), sys::QUERY_EFFECTIVE))
+            .map_err(on_hook("list the programs of", hook, cgroup))
     }
+
     fn cgroup_id(&self, path: &Path) -> Result<u64, KernelError> {
-        todo!()
+        fs::metadata(path)
+            .map(|said| said.ino())
+            .map_err(on_system(|| format!("look at cgroup {}", path.display())))
     }
 }
