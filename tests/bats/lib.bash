@@ -37,7 +37,7 @@ world_begin() {
     mount=$(cgroup2_mount)
     [ -n "$mount" ] || { echo "no cgroup2 mount in /proc/self/mountinfo" >&2; return 1; }
     W=$(mktemp -d "${TMPDIR:-/tmp}/kmesh-test.XXXXXX")
-    mkdir "$W"/{bpf,netns,pids,log,ready,state,run}
+    mkdir "$W"/{bpf,netns,addresses,pids,log,ready,state,run}
     mount -t bpf -o mode=0700 "kmesh-${W##*.}" "$W/bpf"
     TOP=$mount/${W##*/}
     CG=$TOP/mesh
@@ -155,6 +155,7 @@ pod() {
     local name=$1 v4=$2 v6=${3-}
     namespace "$name"
     mkdir "$CG/$name"
+    echo "$v4 $v6" >"$W/addresses/$name"
     in_node ip link add "v-$name" type veth peer name eth0 netns "$W/netns/$name"
     in_node ip link set "v-$name" master br0 up
     nsenter --net="$W/netns/$name" sh -ec "
@@ -259,24 +260,36 @@ eventually() {
 
 # serve POD NAME PORT…: a server that answers NAME on every address of the pod.
 serve() {
-    local pod=$1 name=$2 port listen=()
+    local pod=$1 name=$2
     shift 2
-    for port in "$@"; do
-        listen+=(--listen "0.0.0.0:$port=$name" --listen "[::]:$port=$name")
-    done
-    bg "server-$name" pod_exec "$pod" "$KMESH_BIN/kmesh-prober" serve "${listen[@]}" \
-        --ready "$W/ready/$name"
-    eventually 5 test -e "$W/ready/$name"
+    server "$name" pod_exec "$pod" --listen "$name" "$@"
 }
 
 # leak PORT…: the server that gets what nobody steered.
 leak() {
-    local port listen=()
-    for port in "$@"; do
-        listen+=(--listen "0.0.0.0:$port=leak" --listen "[::]:$port=leak")
+    server leak node_exec --listen leak "$@"
+}
+
+# waypoint POD NAME PORT…: a server that takes Kmesh's metadata first.
+waypoint() {
+    local pod=$1 name=$2
+    shift 2
+    server "$name" pod_exec "$pod" --waypoint "$name" "$@"
+}
+
+server() {
+    local log=$1 place=() option=() port
+    shift
+    while [[ $1 != --* ]]; do
+        place+=("$1")
+        shift
     done
-    bg server-leak node_exec "$KMESH_BIN/kmesh-prober" serve "${listen[@]}" --ready "$W/ready/leak"
-    eventually 5 test -e "$W/ready/leak"
+    for port in "${@:3}"; do
+        option+=("$1" "0.0.0.0:$port=$2" "$1" "[::]:$port=$2")
+    done
+    bg "server-$log" "${place[@]}" "$KMESH_BIN/kmesh-prober" serve "${option[@]}" \
+        --ready "$W/ready/$log"
+    eventually 5 test -e "$W/ready/$log"
 }
 
 # names POD ADDR:PORT COUNT: who answers, one line each (or `error: …`).

@@ -1,8 +1,8 @@
 //! `serve`: any number of endpoints in one process. Each answers its name, then echoes until the
-//! client goes.
+//! client goes. A waypoint endpoint first takes the metadata off what it is sent.
 //!
 //! It refuses to live for ever: it ends at its time limit, and takes no connection above its
-//! limit of live ones until another ends.
+//! limit of live ones until another ends. A waypoint hangs up on bytes that are no metadata.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -20,8 +20,11 @@ use crate::wire::NAME_MAX;
 #[derive(clap::Args)]
 pub(crate) struct Options {
     /// An endpoint: ADDRESS:PORT=NAME; may be given many times
-    #[arg(long, required = true, value_parser = parse_listen)]
+    #[arg(long, required_unless_present = "waypoint", value_parser = parse_listen)]
     listen: Vec<(SocketAddr, String)>,
+    /// A waypoint, which expects Kmesh's TLV first: ADDRESS:PORT=NAME; may be given many times
+    #[arg(long, value_parser = parse_listen)]
+    waypoint: Vec<(SocketAddr, String)>,
     /// A file to make once every endpoint listens
     #[arg(long)]
     ready: Option<PathBuf>,
@@ -53,11 +56,17 @@ fn parse_listen(text: &str) -> anyhow::Result<(SocketAddr, String)> {
 /// Serves until the time limit.
 pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
     let room = Arc::new(Semaphore::new(options.max_connections));
-    for (address, name) in options.listen {
+    let endpoints = options.listen.into_iter().map(|endpoint| (endpoint, false));
+    let waypoints = options
+        .waypoint
+        .into_iter()
+        .map(|endpoint| (endpoint, true));
+    for ((address, name), metadata) in endpoints.chain(waypoints) {
         let listener = listen(address).with_context(|| format!("listen at {address}"))?;
+        let greeting = Arc::from(format!("{name}\n"));
         tokio::spawn(accept(
             listener,
-            Arc::from(format!("{name}\n")),
+            Endpoint { greeting, metadata },
             Arc::clone(&room),
         ));
     }
@@ -87,17 +96,23 @@ fn set_v6_only(socket: &TcpSocket) -> std::io::Result<()> {
     rustix::net::sockopt::set_ipv6_v6only(socket, true).map_err(Into::into)
 }
 
-async fn accept(listener: TcpListener, greeting: Arc<str>, room: Arc<Semaphore>) {
+#[derive(Clone)]
+struct Endpoint {
+    greeting: Arc<str>,
+    metadata: bool,
+}
+
+async fn accept(listener: TcpListener, endpoint: Endpoint, room: Arc<Semaphore>) {
     loop {
         let Ok(permit) = Arc::clone(&room).acquire_owned().await else {
             return;
         };
         match listener.accept().await {
             Ok((stream, _)) => {
-                let greeting = Arc::clone(&greeting);
+                let endpoint = endpoint.clone();
                 tokio::spawn(async move {
                     // A client that resets is how every probe ends.
-                    let _ = converse(stream, &greeting).await;
+                    let _ = converse(stream, &endpoint).await;
                     drop(permit);
                 });
             }
@@ -107,9 +122,12 @@ async fn accept(listener: TcpListener, greeting: Arc<str>, room: Arc<Semaphore>)
     }
 }
 
-async fn converse(mut stream: TcpStream, greeting: &str) -> std::io::Result<()> {
+async fn converse(mut stream: TcpStream, endpoint: &Endpoint) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
-    stream.write_all(greeting.as_bytes()).await?;
+    stream.write_all(endpoint.greeting.as_bytes()).await?;
+    if endpoint.metadata {
+        take_metadata(&mut stream).await?;
+    }
     let mut bytes = vec![0; 4096];
     loop {
         let read = stream.read(&mut bytes).await?;
@@ -118,4 +136,23 @@ async fn converse(mut stream: TcpStream, greeting: &str) -> std::io::Result<()> 
         }
         stream.write_all(&bytes[..read]).await?;
     }
+}
+
+/// Type 01, length 6 or 18, address and port, end mark FE with length 0.
+async fn take_metadata(stream: &mut TcpStream) -> std::io::Result<()> {
+    let wrong = || std::io::Error::other("no metadata");
+    if stream.read_u8().await? != 1 {
+        return Err(wrong());
+    }
+    let length = stream.read_u32().await?;
+    if length != 6 && length != 18 {
+        return Err(wrong());
+    }
+    for _ in 0..length {
+        stream.read_u8().await?;
+    }
+    if stream.read_u8().await? != 0xfe || stream.read_u32().await? != 0 {
+        return Err(wrong());
+    }
+    Ok(())
 }
