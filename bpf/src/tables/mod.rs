@@ -3,11 +3,42 @@
 //! [`Have::read`] fills it, [`Have::follow`] keeps it exact while steps are applied. It
 //! speaks of indices only to `plan`; every view is by name. It judges nothing: what does not
 //! fit together is kept as it is, for `check` to name and a complete plan to repair.
+//!
+//! | file | what it mirrors |
+//! |---|---|
+//! | `names` | `kmesh_names`: interned strings |
+//! | `backends`, `services` | records, found by name |
+//! | `slots` | `kmesh_endpoint`: ranges of services, chains of backends |
+//! | `frontends` | `kmesh_frontend`, chained by target |
+//! | `read`, `follow`, `views` | from the maps; with the steps; by name |
 
-use crate::kernel::{KernelError, Tables};
-use crate::layout::{Limits, ManagerWord, MetaRecord};
-use crate::step::Step;
-use crate::want::{Service, ServiceKey, Settings, Workload};
+mod backends;
+mod follow;
+mod frontends;
+mod index;
+mod names;
+mod read;
+mod runs;
+mod services;
+mod slots;
+mod views;
+
+use std::collections::BTreeMap;
+
+use crate::kernel::KernelError;
+use crate::layout::{Limits, ManagerWord, MetaRecord, SettingsWords};
+
+pub(crate) use backends::Backends;
+pub(crate) use frontends::Frontends;
+pub(crate) use index::NameIndex;
+pub(crate) use names::{Names, chunks_of, is_name, split};
+pub(crate) use runs::Runs;
+pub(crate) use services::{Place, Services};
+pub(crate) use slots::Slots;
+pub use views::Usage;
+
+/// No index.
+pub(crate) const NONE: u32 = u32::MAX;
 
 /// How far a reading can be trusted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,93 +72,18 @@ pub enum ReadError {
 /// What the maps hold.
 #[derive(Debug)]
 pub struct Have {
-    meta: MetaRecord,
-}
-
-impl Have {
-    /// Reads the tables as an onlooker: up to three times, until nothing was written
-    /// meanwhile; [`Self::consistency`] says how it went. Never-written maps are empty tables.
-    pub fn read(_k: &dyn Tables) -> Result<Self, ReadError> {
-        todo!()
-    }
-
-    /// Reads the tables as the holder of the writer lock: once; an odd generation is a dead
-    /// writer's.
-    pub fn read_locked(_k: &dyn Tables) -> Result<Self, ReadError> {
-        todo!()
-    }
-
-    /// Does to the mirror what a successful write of `step` did to the maps.
-    pub fn follow(&mut self, _step: &Step) {
-        todo!()
-    }
-
-    /// How far this reading can be trusted.
-    #[must_use]
-    pub fn consistency(&self) -> Consistency {
-        todo!()
-    }
-
-    /// `kmesh_meta` as it was read or last written.
-    #[must_use]
-    pub fn meta(&self) -> &MetaRecord {
-        &self.meta
-    }
-
-    /// Replaces the hooks' records in the mirror of `kmesh_meta`, after they were written there.
-    pub fn note_meta(&mut self, meta: MetaRecord) {
-        self.meta = meta;
-    }
-
-    /// Says who writes: from now on each transaction signs `kmesh_meta` so.
-    pub fn sign(&mut self, _pid: u32, _start: u64) {
-        todo!()
-    }
-
-    /// `max_entries` of the maps, as the kernel says them.
-    #[must_use]
-    pub fn limits(&self) -> &Limits {
-        todo!()
-    }
-
-    /// The settings.
-    #[must_use]
-    pub fn settings(&self) -> Settings {
-        todo!()
-    }
-
-    /// The index of the workload with this uid, for a pod's manager word.
-    #[must_use]
-    pub fn backend(&self, _uid: &str) -> Option<u32> {
-        todo!()
-    }
-
-    /// The uid of the workload at a backend index.
-    #[must_use]
-    pub fn uid(&self, _backend: u32) -> Option<&str> {
-        todo!()
-    }
-
-    /// What the tables say of a workload.
-    #[must_use]
-    pub fn workload(&self, _uid: &str) -> Option<Workload> {
-        todo!()
-    }
-
-    /// What the tables say of a service or waypoint.
-    #[must_use]
-    pub fn service(&self, _key: &ServiceKey) -> Option<Service> {
-        todo!()
-    }
-
-    /// Pods by netns cookie, sorted.
-    #[must_use]
-    pub fn managers(&self) -> Vec<(u64, ManagerWord)> {
-        todo!()
-    }
-
-    /// Tells the mirror what was written to `map_of_manager` outside of a plan.
-    pub fn note_manager(&mut self, _cookie: u64, _word: Option<ManagerWord>) {
-        todo!()
-    }
+    pub(crate) meta: MetaRecord,
+    pub(crate) limits: Limits,
+    pub(crate) names: Names,
+    pub(crate) backends: Backends,
+    pub(crate) services: Services,
+    pub(crate) slots: Slots,
+    pub(crate) frontends: Frontends,
+    pub(crate) managers: BTreeMap<u64, ManagerWord>,
+    pub(crate) settings: SettingsWords,
+    pub(crate) consistency: Consistency,
+    /// A write failed part-way: the mirror may differ from the maps.
+    pub(crate) stale: bool,
+    /// Process id and start time of who writes.
+    pub(crate) signature: (u32, u64),
 }

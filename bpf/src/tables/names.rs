@@ -1,0 +1,248 @@
+//! The mirror of `kmesh_names`: interned runs of chunks, counted by who refers to them.
+//!
+//! Equal strings share one run, so a run's first chunk is also the string's number. A name
+//! that no program could have written (bad bytes, overlapping another run) is refused:
+//! [`Names::retain`] says so, and its holder counts as nameless.
+
+use std::hash::BuildHasher;
+
+use hashbrown::{DefaultHashBuilder, HashTable};
+
+use super::runs::Runs;
+use crate::layout::{NAME_CHUNK, NAME_MAX, NameChunk};
+
+/// What a chunk is the start of.
+#[derive(Clone, Copy, Debug, Default)]
+struct Run {
+    /// Records that refer to it.
+    refs: u32,
+    /// Bytes of the name.
+    len: u16,
+    /// It belongs to a run that starts before it.
+    inside: bool,
+}
+
+/// The chunks, and which strings they hold.
+#[derive(Debug, Default)]
+pub(crate) struct Names {
+    chunks: Vec<NameChunk>,
+    runs: Vec<Run>,
+    table: HashTable<u32>,
+    hasher: DefaultHashBuilder,
+    free: Runs,
+}
+
+/// Chunks that a name of `len` bytes takes.
+pub(crate) fn chunks_of(len: usize) -> u32 {
+    u32::try_from(len.div_ceil(NAME_CHUNK)).unwrap_or(u32::MAX)
+}
+
+/// The chunks of a name, the last one filled up with zeroes.
+pub(crate) fn split(name: &str) -> impl Iterator<Item = NameChunk> + '_ {
+    name.as_bytes().chunks(NAME_CHUNK).map(|piece| {
+        let mut bytes = [0; NAME_CHUNK];
+        bytes[..piece.len()].copy_from_slice(piece);
+        NameChunk(bytes)
+    })
+}
+
+/// Whether the tables can hold this name.
+pub(crate) fn is_name(text: &str) -> bool {
+    !text.is_empty() && text.len() <= NAME_MAX && !text.chars().any(char::is_control)
+}
+
+impl Names {
+    /// The mirror of these chunks, nothing referred to yet.
+    pub(crate) fn new(chunks: Vec<NameChunk>) -> Self {
+        let runs = vec![Run::default(); chunks.len()];
+        Self {
+            chunks,
+            runs,
+            ..Self::default()
+        }
+    }
+
+    /// Makes room for chunks below `end`.
+    pub(crate) fn grow(&mut self, end: u32) {
+        let end = (end as usize).max(self.chunks.len());
+        self.chunks.resize(end, NameChunk([0; NAME_CHUNK]));
+        self.runs.resize(end, Run::default());
+    }
+
+    /// What is free below the end.
+    pub(crate) fn free(&self) -> &Runs {
+        &self.free
+    }
+
+    /// Chunks in use.
+    pub(crate) fn used(&self) -> u64 {
+        self.chunks.len() as u64 - self.free.elements()
+    }
+
+    /// After all records are read: what none of them refers to is free.
+    pub(crate) fn find_free(&mut self) {
+        for (at, run) in (0_u32..).zip(&self.runs) {
+            if run.refs == 0 && !run.inside {
+                self.free.insert(at, 1);
+            }
+        }
+    }
+
+    /// The name that starts at `start`.
+    pub(crate) fn text(&self, start: u32, len: u16) -> Option<&str> {
+        let from = start as usize * NAME_CHUNK;
+        let bytes: &[u8] = bytemuck::cast_slice(&self.chunks);
+        std::str::from_utf8(bytes.get(from..from + usize::from(len))?).ok()
+    }
+
+    /// Where `name` lies, if anything refers to it.
+    pub(crate) fn find(&self, name: &str) -> Option<u32> {
+        let hash = self.hasher.hash_one(name);
+        self.table
+            .find(hash, |start| self.at(*start) == Some(name))
+            .copied()
+    }
+
+    fn at(&self, start: u32) -> Option<&str> {
+        self.text(start, self.runs.get(start as usize)?.len)
+    }
+
+    /// Counts a reference; false when no such name can be there.
+    pub(crate) fn retain(&mut self, start: u32, len: u16) -> bool {
+        let Some(run) = self.runs.get_mut(start as usize) else {
+            return false;
+        };
+        if run.refs > 0 {
+            let same = run.len == len;
+            run.refs += u32::from(same);
+            return same;
+        }
+        let count = chunks_of(usize::from(len));
+        let span = start as usize..start as usize + count as usize;
+        let vacant = |run: &Run| run.refs == 0 && !run.inside;
+        if !self
+            .runs
+            .get(span.clone())
+            .is_some_and(|runs| runs.iter().all(vacant))
+        {
+            return false;
+        }
+        if !self.text(start, len).is_some_and(is_name) {
+            return false;
+        }
+        self.free.remove(start, count);
+        for run in &mut self.runs[span] {
+            run.inside = true;
+        }
+        self.runs[start as usize] = Run {
+            refs: 1,
+            len,
+            inside: false,
+        };
+        self.enter(start);
+        true
+    }
+
+    fn enter(&mut self, start: u32) {
+        let Self {
+            chunks,
+            runs,
+            table,
+            hasher,
+            ..
+        } = self;
+        let at = |start: u32| {
+            let from = start as usize * NAME_CHUNK;
+            let len = usize::from(runs[start as usize].len);
+            let bytes: &[u8] = bytemuck::cast_slice(chunks);
+            std::str::from_utf8(&bytes[from..from + len]).unwrap_or_default()
+        };
+        let hash = hasher.hash_one(at(start));
+        if table.find(hash, |other| at(*other) == at(start)).is_none() {
+            table.insert_unique(hash, start, |other| hasher.hash_one(at(*other)));
+        }
+    }
+
+    /// Takes a reference back; the last one frees the chunks.
+    pub(crate) fn release(&mut self, start: u32, len: u16) {
+        let Some(run) = self.runs.get_mut(start as usize) else {
+            return;
+        };
+        if run.refs == 0 || run.len != len {
+            return;
+        }
+        run.refs -= 1;
+        if run.refs > 0 {
+            return;
+        }
+        let hash = self.text(start, len).map(|text| self.hasher.hash_one(text));
+        if let Some(hash) = hash
+            && let Ok(entry) = self.table.find_entry(hash, |other| *other == start)
+        {
+            entry.remove();
+        }
+        let count = chunks_of(usize::from(len));
+        for run in &mut self.runs[start as usize..start as usize + count as usize] {
+            *run = Run::default();
+        }
+        self.free.insert(start, count);
+    }
+
+    /// Follows the write of a chunk: it is no longer free.
+    pub(crate) fn write(&mut self, chunk: u32, bytes: NameChunk) {
+        if let Some(there) = self.chunks.get_mut(chunk as usize) {
+            *there = bytes;
+            self.free.remove(chunk, 1);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(names: &[&str]) -> Names {
+        Names::new(names.iter().flat_map(|name| split(name)).collect())
+    }
+
+    #[test]
+    fn a_name_is_found_while_it_is_referred_to() {
+        let long = "x".repeat(100);
+        let mut names = with(&["a", &long, "b"]);
+        assert!(names.retain(0, 1) && names.retain(1, 100) && names.retain(1, 100));
+        names.find_free();
+        assert_eq!(names.free().iter().collect::<Vec<_>>(), [(3, 1)]);
+        assert_eq!(names.find(&long), Some(1));
+        names.release(1, 100);
+        assert_eq!(names.find(&long), Some(1));
+        names.release(1, 100);
+        assert_eq!(names.find(&long), None);
+        assert_eq!(names.free().iter().collect::<Vec<_>>(), [(1, 3)]);
+    }
+
+    #[test]
+    fn names_that_cannot_be_are_refused() {
+        let long = "x".repeat(100);
+        let mut names = with(&["a", &long, "b\u{7}"]);
+        assert!(names.retain(1, 100));
+        assert!(!names.retain(1, 99), "another length of the same run");
+        assert!(!names.retain(2, 3), "inside of a run");
+        assert!(!names.retain(0, 70), "runs into another");
+        assert!(!names.retain(3, 2), "a control character");
+        assert!(!names.retain(0, 0), "empty");
+        assert!(!names.retain(9, 1), "beyond the end");
+        assert!(names.retain(0, 1));
+    }
+
+    #[test]
+    fn the_same_string_twice_is_found_once_and_both_stay_used() {
+        let mut names = with(&["a", "a"]);
+        assert!(names.retain(0, 1) && names.retain(1, 1));
+        assert_eq!(names.find("a"), Some(0));
+        names.release(1, 1);
+        assert_eq!(names.find("a"), Some(0));
+        names.release(0, 1);
+        assert_eq!(names.find("a"), None);
+        assert_eq!(names.free().elements(), 2);
+    }
+}

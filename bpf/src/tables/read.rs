@@ -1,0 +1,207 @@
+//! Reads the maps, in batches bounded by the ends in `kmesh_meta`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use bytemuck::{Pod, Zeroable};
+
+use super::{Backends, Consistency, Frontends, Have, Names, ReadError, Services, Slots};
+use crate::kernel::{KernelError, Tables};
+use crate::layout::{
+    FrontendKey, LAYOUT_VERSION, Limits, MAGIC, ManagerWord, Map, MetaRecord, SETTINGS,
+    SettingsWords,
+};
+
+/// How often an onlooker reads when the tables change meanwhile.
+const TRIES: u32 = 3;
+/// What it waits before the next try.
+const PAUSE: Duration = Duration::from_millis(20);
+
+impl Have {
+    /// Reads the tables as an onlooker: up to three times, until nothing was written
+    /// meanwhile; [`Self::consistency`] says how it went. Never-written maps are empty tables.
+    pub fn read(k: &dyn Tables) -> Result<Self, ReadError> {
+        let mut have = Self::read_once(k)?;
+        for _ in 1..TRIES {
+            if have.consistency == Consistency::Settled {
+                break;
+            }
+            std::thread::sleep(PAUSE);
+            have = Self::read_once(k)?;
+        }
+        Ok(have)
+    }
+
+    /// Reads the tables as the holder of the writer lock: once; an odd generation is a dead
+    /// writer's, closed by the next transaction.
+    pub fn read_locked(k: &dyn Tables) -> Result<Self, ReadError> {
+        Self::read_once(k)
+    }
+
+    fn read_once(k: &dyn Tables) -> Result<Self, ReadError> {
+        let meta = read_meta(k)?;
+        let mut have = Self::read_maps(k, meta).map_err(ReadError::Kernel)?;
+        let after = read_meta(k)?;
+        have.consistency = match meta.generation {
+            before if before != after.generation => Consistency::Moving,
+            odd if odd & 1 == 1 => Consistency::LeftOpen,
+            _ => Consistency::Settled,
+        };
+        have.find_free();
+        Ok(have)
+    }
+
+    fn read_maps(k: &dyn Tables, meta: MetaRecord) -> Result<Self, KernelError> {
+        let limits = read_limits(k)?;
+        let end = |end: u32, map| end.min(limits.of(map));
+        let backends_end = end(meta.backends_end, Map::Backend);
+        let services_end = end(meta.services_end, Map::Service);
+        let mut names = Names::new(read_array(k, Map::Names, end(meta.names_end, Map::Names))?);
+        let records = read_array(k, Map::Backend, backends_end)?;
+        let backends = Backends::new(records, &mut names);
+        let words = read_array(k, Map::Endpoint, end(meta.endpoints_end, Map::Endpoint))?;
+        let mut slots = Slots::new(words, backends_end);
+        let records = read_array(k, Map::Service, services_end)?;
+        let mut services = Services::new(records, &mut names);
+        for (index, record) in services.iter() {
+            slots.claim(index, record);
+        }
+        for (_, record) in backends.iter() {
+            services.name(record.waypoint_v4);
+            services.name(record.waypoint_v6);
+        }
+        let mut frontends = Frontends::default();
+        frontends.grow(services_end, backends_end);
+        read_hash(k, Map::Frontend, |key, word| frontends.insert(key, word))?;
+        let mut have = Self {
+            meta,
+            limits,
+            names,
+            backends,
+            services,
+            slots,
+            frontends,
+            managers: BTreeMap::new(),
+            settings: read_settings(k)?,
+            consistency: Consistency::Moving,
+            stale: false,
+            signature: (meta.writer_pid, meta.writer_start),
+        };
+        have.refresh_managers(k)?;
+        Ok(have)
+    }
+
+    /// Reads `map_of_manager` again: others insert there too.
+    pub fn refresh_managers(&mut self, k: &dyn Tables) -> Result<(), KernelError> {
+        self.managers.clear();
+        let managers = &mut self.managers;
+        read_hash(k, Map::Manager, |cookie: u64, word: ManagerWord| {
+            managers.insert(cookie, word);
+        })
+    }
+
+    /// What no record uses may still be in some program's hand: it waits for a grace period.
+    /// What is not in use but referred to is left alone until a complete plan mends that.
+    fn find_free(&mut self) {
+        let mut lost_backends = BTreeSet::new();
+        let mut lost_services = BTreeSet::new();
+        let gone = |index: &u32| self.services.get(*index).is_none();
+        for (_, record) in self.services.iter() {
+            lost_services.extend(record.waypoint.service().filter(gone));
+            let dead = |index: &u32| self.backends.get(*index).is_none();
+            let words = self.slots.of(record).iter();
+            lost_backends.extend(words.map(|word| word.backend()).filter(dead));
+        }
+        for (_, record) in self.backends.iter() {
+            lost_services.extend(record.waypoint_v4.service().filter(gone));
+            lost_services.extend(record.waypoint_v6.service().filter(gone));
+        }
+        for (key, word) in self.frontends.iter() {
+            if key.kind() == FrontendKey::SERVICE {
+                lost_services.extend(Some(word.index()).filter(gone));
+            } else if self.backends.get(word.index()).is_none() {
+                lost_backends.insert(word.index());
+            }
+        }
+        let governed = self.managers.values().filter_map(|word| word.backend());
+        lost_backends.extend(governed.filter(|index| self.backends.get(*index).is_none()));
+        self.names.find_free();
+        self.slots.find_free();
+        self.backends.find_free(lost_backends);
+        self.services.find_free(lost_services);
+    }
+}
+
+/// `kmesh_meta`; all zero when nothing was ever written.
+fn read_meta(k: &dyn Tables) -> Result<MetaRecord, ReadError> {
+    let mut meta = MetaRecord::zeroed();
+    k.lookup(
+        Map::Meta,
+        &0_u32.to_ne_bytes(),
+        bytemuck::bytes_of_mut(&mut meta),
+    )
+    .map_err(ReadError::Kernel)?;
+    if (meta.magic, meta.layout) == (0, 0) {
+        (meta.magic, meta.layout) = (MAGIC, LAYOUT_VERSION);
+    }
+    if (meta.magic, meta.layout) != (MAGIC, LAYOUT_VERSION) {
+        return Err(ReadError::Layout {
+            layout: meta.layout,
+        });
+    }
+    Ok(meta)
+}
+
+fn read_limits(k: &dyn Tables) -> Result<Limits, KernelError> {
+    Ok(Limits {
+        frontends: k.max_entries(Map::Frontend)?,
+        services: k.max_entries(Map::Service)?,
+        endpoints: k.max_entries(Map::Endpoint)?,
+        workloads: k.max_entries(Map::Backend)?,
+        names: k.max_entries(Map::Names)?,
+        pods: k.max_entries(Map::Manager)?,
+        sockets: k.max_entries(Map::Socket)?,
+    })
+}
+
+fn read_settings(k: &dyn Tables) -> Result<SettingsWords, KernelError> {
+    let words = read_array::<u64>(
+        k,
+        Map::Settings,
+        u32::try_from(SETTINGS).unwrap_or_default(),
+    )?;
+    let mut settings = SettingsWords::default();
+    settings.0.copy_from_slice(&words);
+    Ok(settings)
+}
+
+/// The elements of an array below `end`.
+fn read_array<T: Pod>(k: &dyn Tables, map: Map, end: u32) -> Result<Vec<T>, KernelError> {
+    let mut elements = vec![T::zeroed(); end as usize];
+    let bytes: &mut [u8] = bytemuck::cast_slice_mut(&mut elements);
+    let mut at = 0;
+    k.scan(map, end, &mut |_, values| {
+        let room = bytes.len() - at;
+        let len = values.len().min(room);
+        bytes[at..at + len].copy_from_slice(&values[..len]);
+        at += len;
+    })?;
+    Ok(elements)
+}
+
+/// Visits the elements of a hash.
+fn read_hash<K: Pod, V: Pod>(
+    k: &dyn Tables,
+    map: Map,
+    mut each: impl FnMut(K, V),
+) -> Result<(), KernelError> {
+    k.scan(map, 0, &mut |keys, values| {
+        let keys = keys.chunks_exact(size_of::<K>());
+        for (key, value) in keys.zip(values.chunks_exact(size_of::<V>())) {
+            each(
+                bytemuck::pod_read_unaligned(key),
+                bytemuck::pod_read_unaligned(value),
+            );
+        }
+    })
+}

@@ -1,0 +1,290 @@
+//! The tables by name: what snapshots, checks and the other verbs see.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+
+use super::{Consistency, Have, Place};
+use crate::layout::{
+    BackendRecord, BackendWord, EndpointWord, FrontendKey, KIND_SERVICE, KIND_WAYPOINT, Limits,
+    ManagerWord, Map, MetaRecord, ServiceRecord, ServiceWord, SettingsWords, WaypointWord,
+};
+use crate::want::{
+    Endpoint, Family, Kind, MetadataFormat, Mode, Name, Service, ServiceKey, Settings, WaypointRef,
+    Workload,
+};
+
+/// How full a map is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Usage {
+    /// The map.
+    pub map: Map,
+    /// Elements in use, slack included.
+    pub used: u64,
+    /// Its `max_entries`.
+    pub limit: u32,
+}
+
+/// Shared names, so that a view of everything holds each string once.
+#[derive(Debug, Default)]
+pub(crate) struct Shared(HashMap<(u32, u16), Name>);
+
+impl Shared {
+    /// The name at `start`, or a stand-in for one that cannot be read.
+    fn name(&mut self, have: &Have, start: u32, len: u16) -> Name {
+        let name =
+            self.0
+                .entry((start, len))
+                .or_insert_with(|| match have.names.text(start, len) {
+                    Some(text) => text.into(),
+                    None => format!("(unreadable name at chunk {start})").into(),
+                });
+        Name::clone(name)
+    }
+}
+
+/// The number of a family in a record.
+pub(crate) fn family_number(family: Family) -> u8 {
+    match family {
+        Family::V4 => 4,
+        Family::V6 => 6,
+    }
+}
+
+/// The number of a kind in a record.
+pub(crate) fn kind_number(kind: Kind) -> u8 {
+    match kind {
+        Kind::Service => KIND_SERVICE,
+        Kind::Waypoint => KIND_WAYPOINT,
+    }
+}
+
+/// The flags of a mode.
+pub(crate) fn mode_flags(mode: Mode) -> u16 {
+    match mode {
+        Mode::Standard => 0,
+        Mode::Strict => ServiceWord::STRICT,
+        Mode::Failover => ServiceWord::FAILOVER,
+        Mode::Passthrough => ServiceWord::PASSTHROUGH,
+    }
+}
+
+fn mode_of(word: ServiceWord) -> Mode {
+    [Mode::Passthrough, Mode::Strict, Mode::Failover]
+        .into_iter()
+        .find(|mode| word.has(mode_flags(*mode)))
+        .unwrap_or_default()
+}
+
+/// The words of the settings.
+pub(crate) fn settings_words(settings: &Settings) -> SettingsWords {
+    let proxy = match settings.metadata {
+        MetadataFormat::Tlv => 0,
+        MetadataFormat::ProxyV2 => SettingsWords::PROXY_V2,
+    };
+    let peername = if settings.peername {
+        SettingsWords::PEERNAME
+    } else {
+        0
+    };
+    SettingsWords::new(proxy | peername, &settings.exempt_ports)
+}
+
+impl Have {
+    /// How far this reading can be trusted.
+    #[must_use]
+    pub fn consistency(&self) -> Consistency {
+        self.consistency
+    }
+
+    /// `kmesh_meta` as it was read or last written.
+    #[must_use]
+    pub fn meta(&self) -> &MetaRecord {
+        &self.meta
+    }
+
+    /// `max_entries` of the maps, as the kernel says them.
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// How full the maps are.
+    #[must_use]
+    pub fn usage(&self) -> Vec<Usage> {
+        let quiet =
+            |runs: &super::Runs, waiting: &super::Runs| runs.elements() + waiting.elements();
+        let backends = quiet(&self.backends.free, &self.backends.quarantine);
+        let services = quiet(&self.services.free, &self.services.quarantine);
+        [
+            (Map::Frontend, self.frontends.len() as u64),
+            (Map::Service, u64::from(self.services.end()) - services),
+            (Map::Endpoint, self.slots.used()),
+            (Map::Backend, u64::from(self.backends.end()) - backends),
+            (Map::Names, self.names.used()),
+            (Map::Manager, self.managers.len() as u64),
+        ]
+        .map(|(map, used)| Usage {
+            map,
+            used,
+            limit: self.limits.of(map),
+        })
+        .to_vec()
+    }
+
+    /// The settings.
+    #[must_use]
+    pub fn settings(&self) -> Settings {
+        let flags = self.settings.flags();
+        let mut exempt_ports = self.settings.exempt();
+        exempt_ports.sort_unstable();
+        Settings {
+            metadata: if flags & SettingsWords::PROXY_V2 == 0 {
+                MetadataFormat::Tlv
+            } else {
+                MetadataFormat::ProxyV2
+            },
+            peername: flags & SettingsWords::PEERNAME != 0,
+            exempt_ports,
+        }
+    }
+
+    /// The index of the workload with this uid, for a pod's manager word.
+    #[must_use]
+    pub fn backend(&self, uid: &str) -> Option<u32> {
+        self.backends.by_name(self.names.find(uid)?)
+    }
+
+    /// The uid of the workload at a backend index.
+    #[must_use]
+    pub fn uid(&self, backend: u32) -> Option<&str> {
+        let record = self.backends.get(backend)?;
+        self.names.text(record.name, record.name_len)
+    }
+
+    /// The index of a service record.
+    pub(crate) fn service_index(&self, key: &ServiceKey) -> Option<u32> {
+        self.services.at(Place {
+            name: self.names.find(&key.name)?,
+            port: key.port,
+            family: family_number(key.family),
+            kind: kind_number(key.kind),
+        })
+    }
+
+    /// What the tables say of a workload.
+    #[must_use]
+    pub fn workload(&self, uid: &str) -> Option<Workload> {
+        let index = self.backend(uid)?;
+        Some(self.workload_at(index, self.backends.get(index)?, &mut Shared::default()))
+    }
+
+    /// What the tables say of a service or waypoint.
+    #[must_use]
+    pub fn service(&self, key: &ServiceKey) -> Option<Service> {
+        let index = self.service_index(key)?;
+        Some(self.service_at(index, self.services.get(index)?, &mut Shared::default()))
+    }
+
+    /// Every service and waypoint, in no order.
+    pub fn services(&self) -> impl Iterator<Item = (ServiceKey, Service)> + '_ {
+        let mut shared = Shared::default();
+        self.services.iter().map(move |(index, record)| {
+            let key = self.key_of(record, &mut shared);
+            (key, self.service_at(index, record, &mut shared))
+        })
+    }
+
+    /// Every workload by uid, in no order.
+    pub fn workloads(&self) -> impl Iterator<Item = (Name, Workload)> + '_ {
+        let mut shared = Shared::default();
+        self.backends.iter().map(move |(index, record)| {
+            let uid = shared.name(self, record.name, record.name_len);
+            (uid, self.workload_at(index, record, &mut shared))
+        })
+    }
+
+    /// Pods by netns cookie, sorted.
+    #[must_use]
+    pub fn managers(&self) -> Vec<(u64, ManagerWord)> {
+        self.managers
+            .iter()
+            .map(|(cookie, word)| (*cookie, *word))
+            .collect()
+    }
+
+    /// The key that a record is found by.
+    pub(crate) fn key_of(&self, record: &ServiceRecord, shared: &mut Shared) -> ServiceKey {
+        ServiceKey {
+            name: shared.name(self, record.name, record.name_len),
+            port: record.port,
+            family: if record.family == 6 {
+                Family::V6
+            } else {
+                Family::V4
+            },
+            kind: if record.kind == KIND_WAYPOINT {
+                Kind::Waypoint
+            } else {
+                Kind::Service
+            },
+        }
+    }
+
+    fn service_at(&self, index: u32, record: &ServiceRecord, shared: &mut Shared) -> Service {
+        let mut vips: Vec<_> = self
+            .frontends
+            .of(FrontendKey::SERVICE, index)
+            .map(|key| key.address())
+            .collect();
+        vips.sort_unstable();
+        let words = self.slots.of(record).iter();
+        let mut endpoints: Vec<_> = words
+            .filter_map(|word| self.endpoint(*word, shared))
+            .collect();
+        endpoints.sort_unstable();
+        Service {
+            vips,
+            mode: mode_of(record.word),
+            synced: record.word.has(ServiceWord::SYNCED),
+            waypoint: self.waypoint(record.waypoint, shared),
+            endpoints,
+        }
+    }
+
+    fn endpoint(&self, word: EndpointWord, shared: &mut Shared) -> Option<Endpoint> {
+        let record = self.backends.get(word.backend()).filter(|_| word.valid())?;
+        Some(Endpoint {
+            workload: shared.name(self, record.name, record.name_len),
+            port: word.port(),
+            family: if word.v6() { Family::V6 } else { Family::V4 },
+        })
+    }
+
+    fn workload_at(&self, index: u32, record: &BackendRecord, shared: &mut Shared) -> Workload {
+        let mut addresses: Vec<IpAddr> = self
+            .frontends
+            .of(FrontendKey::WORKLOAD, index)
+            .map(|key| key.address())
+            .collect();
+        addresses.sort_unstable();
+        let waypoint = self.waypoint(record.waypoint_v4, shared);
+        let identity = (record.identity_len > 0)
+            .then(|| shared.name(self, record.identity, record.identity_len));
+        Workload {
+            v4: record.word.v4(),
+            v6: record.v6(),
+            addresses,
+            waypoint: waypoint.or_else(|| self.waypoint(record.waypoint_v6, shared)),
+            identity,
+            is_waypoint: record.word.has(BackendWord::WAYPOINT),
+        }
+    }
+
+    fn waypoint(&self, word: WaypointWord, shared: &mut Shared) -> Option<WaypointRef> {
+        let record = self.services.get(word.service()?)?;
+        Some(WaypointRef {
+            name: shared.name(self, record.name, record.name_len),
+            port: record.port,
+        })
+    }
+}
