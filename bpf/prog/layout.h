@@ -118,13 +118,13 @@ enum kmesh_backend_flag {
  * waypoint words may (they are words). */
 struct kmesh_backend {
 	__u64 word;
-	__be32 v6[4];          /* network order; zero without KMESH_BACKEND_V6 */
-	__u64 waypoint_v4;     /* waypoint word for clients that dial IPv4 */
-	__u64 waypoint_v6;     /* waypoint word for clients that dial IPv6 */
-	__u32 name;            /* first chunk in kmesh_names: the workload's uid */
-	__u32 identity;        /* first chunk: "trust-domain/ns/N/sa/A" */
-	__u16 name_len;        /* bytes */
-	__u16 identity_len;    /* bytes; 0 = no identity */
+	__be32 v6[4];       /* network order; zero without KMESH_BACKEND_V6 */
+	__u64 waypoint_v4;  /* waypoint word for clients that dial IPv4 */
+	__u64 waypoint_v6;  /* waypoint word for clients that dial IPv6 */
+	__u32 name;         /* first chunk in kmesh_names: the workload's uid */
+	__u32 identity;     /* first chunk: "trust-domain/ns/N/sa/A" */
+	__u16 name_len;     /* bytes */
+	__u16 identity_len; /* bytes; 0 = no identity */
 	__u32 _pad[3];
 };
 
@@ -163,7 +163,7 @@ struct kmesh_dst {
 	__be16 port;    /* network order */
 	__u16 state;    /* enum kmesh_dst_state */
 	__u32 seq;      /* TCP sequence number at which the metadata was queued */
-	__u64 cookie; /* socket cookie: the key in map_of_kmesh_socket */
+	__u64 cookie;   /* socket cookie: the key in map_of_kmesh_socket */
 };
 
 /* ---- kmesh_meta: array of one -> struct kmesh_meta ---- */
@@ -190,7 +190,7 @@ struct kmesh_meta {
 	__u64 magic;
 	__u32 layout;
 	__u32 _pad;
-	__u64 generation; /* odd while a write is under way */
+	__u64 generation;   /* odd while a write is under way */
 	__u64 writer_start; /* start time of the last writer, clock ticks since boot */
 	__u32 writer_pid;   /* who wrote last */
 	/* first index never used so far: what lies at or above it is empty */
@@ -216,25 +216,25 @@ enum kmesh_setting_flag {
 
 /* ---- kmesh_stats: per-CPU array -> u64, indexed by this ---- */
 enum kmesh_counter {
-	KMESH_C_STEERED = 0,           /* sent to an endpoint of a service */
-	KMESH_C_WAYPOINT = 1,          /* sent to a waypoint */
-	KMESH_C_WAYPOINT_SELF = 2,     /* from a waypoint: sent to an endpoint */
-	KMESH_C_MISS = 3,              /* no such service: passed */
-	KMESH_C_BYPASS = 4,            /* pod bypassed: passed */
-	KMESH_C_PASSTHROUGH = 5,       /* service mode PASSTHROUGH: passed */
-	KMESH_C_UNSYNCED = 6,          /* service never fully synced: passed */
-	KMESH_C_REFUSED_EMPTY = 7,     /* no endpoint to use: ECONNREFUSED */
-	KMESH_C_REFUSED_FAMILY = 8,    /* IPv4 socket, IPv6 target: refused */
-	KMESH_C_REFUSED_WAYPOINT = 9,  /* waypoint has no endpoint: refused */
-	KMESH_C_REFUSED_FASTOPEN = 10, /* Fast Open to a waypoint: EOPNOTSUPP */
-	KMESH_C_REFUSED_MPTCP = 11,    /* MPTCP to a waypoint: EOPNOTSUPP */
-	KMESH_C_REFUSED_STALE = 12,    /* tables changed under every retry */
-	KMESH_C_REFUSED_STORAGE = 13,  /* no room for the original destination */
-	KMESH_C_RETRIED = 14,          /* looked up again: element recycled */
-	KMESH_C_METADATA_SENT = 15,    /* first send carried the metadata */
-	KMESH_C_METADATA_FAILED = 16,  /* it could not be added: send refused */
+	KMESH_C_STEERED = 0,             /* sent to an endpoint of a service */
+	KMESH_C_WAYPOINT = 1,            /* sent to a waypoint */
+	KMESH_C_WAYPOINT_SELF = 2,       /* from a waypoint: sent to an endpoint */
+	KMESH_C_MISS = 3,                /* no such service: passed */
+	KMESH_C_BYPASS = 4,              /* pod bypassed: passed */
+	KMESH_C_PASSTHROUGH = 5,         /* service mode PASSTHROUGH: passed */
+	KMESH_C_UNSYNCED = 6,            /* service never fully synced: passed */
+	KMESH_C_REFUSED_EMPTY = 7,       /* no endpoint to use: ECONNREFUSED */
+	KMESH_C_REFUSED_FAMILY = 8,      /* IPv4 socket, IPv6 target: refused */
+	KMESH_C_REFUSED_WAYPOINT = 9,    /* waypoint has no endpoint: refused */
+	KMESH_C_REFUSED_FASTOPEN = 10,   /* Fast Open to a waypoint: EOPNOTSUPP */
+	KMESH_C_REFUSED_MPTCP = 11,      /* MPTCP to a waypoint: EOPNOTSUPP */
+	KMESH_C_REFUSED_STALE = 12,      /* tables changed under every retry */
+	KMESH_C_REFUSED_STORAGE = 13,    /* no room for the original destination */
+	KMESH_C_RETRIED = 14,            /* looked up again: element recycled */
+	KMESH_C_METADATA_SENT = 15,      /* first send carried the metadata */
+	KMESH_C_METADATA_FAILED = 16,    /* it could not be added: send refused */
 	KMESH_C_ABORTED_EARLY_DATA = 17, /* payload queued before established */
-	KMESH_C_ABORTED_SOCKHASH = 18, /* map_of_kmesh_socket refused the socket */
+	KMESH_C_ABORTED_SOCKHASH = 18,   /* map_of_kmesh_socket refused the socket */
 	KMESH_C_MAX = 32,
 };
 

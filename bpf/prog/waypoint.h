@@ -31,7 +31,7 @@
 
 /* Notes what the application dialled. False when there is no memory for it. */
 static __always_inline bool remember(struct bpf_sock_addr *ctx,
-				     const struct kmesh_frontend_key *dialled, __u16 state)
+                                     const struct kmesh_frontend_key *dialled, __u16 state)
 {
 	struct kmesh_dst *dst;
 
