@@ -1,0 +1,300 @@
+//! From what the sources say to what the tables shall say. Pure: the same [`Desired`] gives the
+//! same [`Change`], and the changes of a sequence of events add up to the whole
+//! (`tests` prove it).
+//!
+//! Health, locality, network and named ports are resolved here, so that the tables hold only
+//! endpoints that this node should use now.
+
+use std::net::IpAddr;
+
+use kmesh_bpf::want::{self, Change, Endpoint, Family, Kind, Mode, ServiceKey, WaypointRef};
+
+use crate::desired::{Desired, Dirty, Target, slot};
+use crate::locality;
+use crate::model::{Name, Service, Workload};
+
+const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
+
+/// Everything that the tables shall say.
+#[must_use]
+pub fn everything(desired: &Desired) -> Change {
+    let mut change = Change {
+        settings: Some(desired.here.settings.clone()),
+        all_services: true,
+        all_workloads: true,
+        ..Change::default()
+    };
+    for name in desired.services.keys() {
+        service(desired, name, &mut change);
+    }
+    for target in desired.waypoints.keys() {
+        waypoint(desired, target, &mut change);
+        if let Some(entry) = outsider(desired, target) {
+            change.workloads.push(entry);
+        }
+    }
+    change.workloads.reserve(desired.workloads.len());
+    for uid in desired.workloads.keys() {
+        if let Some(workload) = workload(desired, uid) {
+            change.workloads.push((uid.clone(), Some(workload)));
+        }
+    }
+    change
+}
+
+/// What changed, as [`Desired::take_dirty`] says it.
+#[must_use]
+pub fn changed(desired: &Desired, dirty: &Dirty) -> Change {
+    if dirty.all {
+        return everything(desired);
+    }
+    let mut change = Change::default();
+    for name in &dirty.services {
+        service(desired, name, &mut change);
+    }
+    for target in &dirty.waypoints {
+        waypoint(desired, target, &mut change);
+        if matches!(target, Target::Address(_)) {
+            let entry = outsider(desired, target).unwrap_or_else(|| (target.name(), None));
+            change.workloads.push(entry);
+        }
+    }
+    for uid in &dirty.workloads {
+        change.workloads.push((uid.clone(), workload(desired, uid)));
+    }
+    let said: std::collections::HashSet<&ServiceKey> =
+        change.services.iter().map(|(key, _)| key).collect();
+    let gone: Vec<_> = dirty
+        .service_keys
+        .iter()
+        .filter(|key| !said.contains(key))
+        .collect();
+    let gone: Vec<_> = gone.into_iter().map(|key| (key.clone(), None)).collect();
+    change.services.extend(gone);
+    change
+}
+
+/// The records of a service: one for each port and family of its VIPs.
+fn service(desired: &Desired, name: &Name, change: &mut Change) {
+    let Some(service) = desired.services.get(name) else {
+        return;
+    };
+    let vips = desired.local_vips(service);
+    let waypoint = desired
+        .service_waypoint(name, service)
+        .map(|t| reference(desired, &t));
+    for key in desired.service_keys(name, service) {
+        let endpoints = match service.mode {
+            Mode::Passthrough => Vec::new(),
+            _ => endpoints(desired, name, service, key.port, None, key.family),
+        };
+        let record = want::Service {
+            vips: vips
+                .iter()
+                .copied()
+                .filter(|ip| Family::of(*ip) == key.family)
+                .collect(),
+            mode: service.mode,
+            synced: true,
+            waypoint: waypoint.clone(),
+            endpoints,
+        };
+        change.services.push((key, Some(record)));
+    }
+}
+
+/// The records of a waypoint: one for each family that somebody sends there.
+fn waypoint(desired: &Desired, target: &Target, change: &mut Change) {
+    let users = desired.waypoints.get(target).copied().unwrap_or_default();
+    let port = desired.here.waypoint_port;
+    for family in FAMILIES {
+        let key = ServiceKey {
+            name: target.name(),
+            port,
+            family,
+            kind: Kind::Waypoint,
+        };
+        let record = (users[slot(family)] > 0).then(|| want::Service {
+            synced: true,
+            endpoints: waypoint_endpoints(desired, target, family),
+            ..want::Service::default()
+        });
+        if record.is_some() || !change.all_services {
+            change.services.push((key, record));
+        }
+    }
+}
+
+fn waypoint_endpoints(desired: &Desired, target: &Target, family: Family) -> Vec<Endpoint> {
+    let port = desired.here.waypoint_port;
+    if let Some(name) = desired.target_service(target) {
+        let Some(service) = desired.services.get(name) else {
+            return Vec::new();
+        };
+        return endpoints(desired, name, service, port, Some(port), family);
+    }
+    let Target::Address(ip) = target else {
+        return Vec::new();
+    };
+    let here = desired.at.get(ip).into_iter().flatten();
+    let workload = here.min().cloned().unwrap_or_else(|| target.name());
+    // The address is what the source names: it is dialled, whatever else the workload has.
+    vec![Endpoint {
+        workload,
+        port,
+        family: Family::of(*ip),
+    }]
+}
+
+/// The backend of a waypoint whose address is no workload's and no service's.
+fn outsider(desired: &Desired, target: &Target) -> Option<(Name, Option<want::Workload>)> {
+    let Target::Address(ip) = target else {
+        return None;
+    };
+    let known = !desired.waypoints.contains_key(target)
+        || desired.vips.contains_key(ip)
+        || desired.at.get(ip).is_some_and(|here| !here.is_empty());
+    (!known).then(|| {
+        let (v4, v6) = match ip {
+            IpAddr::V4(ip) => (Some(*ip), None),
+            IpAddr::V6(ip) => (None, Some(*ip)),
+        };
+        let workload = want::Workload {
+            v4,
+            v6,
+            is_waypoint: true,
+            ..want::Workload::default()
+        };
+        (target.name(), Some(workload))
+    })
+}
+
+fn reference(desired: &Desired, target: &Target) -> WaypointRef {
+    WaypointRef {
+        name: target.name(),
+        port: desired.here.waypoint_port,
+    }
+}
+
+/// The endpoints of a service port that this node uses for destinations of `family`. `default` is
+/// the target port of workloads and services that say nothing of that port.
+fn endpoints(
+    desired: &Desired,
+    name: &Name,
+    service: &Service,
+    port: u16,
+    default: Option<u16>,
+    family: Family,
+) -> Vec<Endpoint> {
+    let mut found: Vec<(&Workload, Endpoint)> = Vec::new();
+    for uid in desired.members.get(name).into_iter().flatten() {
+        let Some(workload) = desired.workloads.get(uid) else {
+            continue;
+        };
+        let usable = desired.is_local(&workload.place.network)
+            && (workload.healthy || service.allow_unhealthy);
+        let reached = if usable {
+            reached_by(workload, family)
+        } else {
+            None
+        };
+        if let Some(dialled) = reached
+            && let Some(port) = target_port(name, service, workload, port).or(default)
+        {
+            found.push((
+                workload,
+                Endpoint {
+                    workload: uid.clone(),
+                    port,
+                    family: dialled,
+                },
+            ));
+        }
+    }
+    // An IPv4 client cannot reach an IPv6 address: such endpoints stand in only where there is
+    // no other, so that its refusal is counted for what it is.
+    if family == Family::V4
+        && found
+            .iter()
+            .any(|(_, endpoint)| endpoint.family == Family::V4)
+    {
+        found.retain(|(_, endpoint)| endpoint.family == Family::V4);
+    }
+    locality::choose(desired, service, found)
+}
+
+/// The family by which a workload is dialled for a destination of `family`: the same, else the
+/// other (an IPv6 socket reaches IPv4 as `::ffff:a.b.c.d`).
+fn reached_by(workload: &Workload, family: Family) -> Option<Family> {
+    let v4 = workload.ips.v4().map(|_| Family::V4);
+    let v6 = workload.ips.v6().map(|_| Family::V6);
+    match family {
+        Family::V4 => v4.or(v6),
+        Family::V6 => v6.or(v4),
+    }
+}
+
+/// The workload's own word for a service port, else the service's; 0 says nothing.
+fn target_port(name: &Name, service: &Service, workload: &Workload, port: u16) -> Option<u16> {
+    let find = |pairs: &[(u16, u16)]| {
+        let at = pairs
+            .binary_search_by_key(&port, |(service, _)| *service)
+            .ok()?;
+        Some(pairs[at].1).filter(|target| *target != 0)
+    };
+    let services = &workload.traits.services;
+    let own = services
+        .binary_search_by(|member| member.service.cmp(name))
+        .ok();
+    own.and_then(|at| find(&services[at].ports))
+        .or_else(|| find(&service.ports))
+}
+
+/// The record of a workload; none for one that nothing here can reach.
+fn workload(desired: &Desired, uid: &Name) -> Option<want::Workload> {
+    let workload = desired.workloads.get(uid)?;
+    let ips = workload.ips.all();
+    if ips.is_empty() || !desired.is_local(&workload.place.network) {
+        return None;
+    }
+    let addresses = desired.own_addresses(workload).to_vec();
+    let waypoint = desired
+        .workload_waypoint(workload)
+        .filter(|_| !addresses.is_empty());
+    let waypoint = waypoint.map(|target| reference(desired, &target));
+    Some(want::Workload {
+        v4: workload.ips.v4(),
+        v6: workload.ips.v6(),
+        addresses,
+        waypoint,
+        identity: Some(workload.traits.identity.clone()),
+        is_waypoint: is_waypoint(desired, workload),
+    })
+}
+
+fn is_waypoint(desired: &Desired, workload: &Workload) -> bool {
+    let used = |target: &Target| desired.waypoints.contains_key(target);
+    let at_address = || {
+        workload
+            .ips
+            .all()
+            .iter()
+            .any(|ip| used(&Target::Address(*ip)))
+    };
+    let by_service = |name: &Name| {
+        let by_vip = |service| {
+            desired
+                .local_vips(service)
+                .iter()
+                .any(|ip| used(&Target::Address(*ip)))
+        };
+        used(&Target::Service(name.clone())) || desired.services.get(name).is_some_and(by_vip)
+    };
+    !desired.waypoints.is_empty()
+        && (at_address()
+            || workload
+                .traits
+                .services
+                .iter()
+                .any(|m| by_service(&m.service)))
+}

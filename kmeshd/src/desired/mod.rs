@@ -1,0 +1,389 @@
+//! What all sources together say now, and what changed since it was last compiled.
+//!
+//! Changes come as a whole model ([`Desired::replace`]) or one object at a time
+//! ([`Desired::set_workload`], [`Desired::set_service`]); either way only what differs is marked,
+//! so that the work of a change is proportional to what it touches: the objects themselves, the
+//! services that a workload is an endpoint of, and the waypoints that these are.
+//!
+//! It does no I/O and does not check: sources do. [`crate::compile`] turns it into tables.
+
+mod waypoints;
+
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use kmesh_bpf::want::{Family, Kind, ServiceKey, Settings};
+
+use crate::model::{Model, Name, Place, Service, Workload};
+
+pub use waypoints::Target;
+pub(crate) use waypoints::{Users, slot};
+
+/// Which node this is, and what its operator says.
+#[derive(Clone, Debug)]
+pub struct Here {
+    /// Node name; empty if not given.
+    pub node: Name,
+    /// Network.
+    pub network: Name,
+    /// Cluster.
+    pub cluster: Name,
+    /// The port that waypoints listen on for Kmesh, host order.
+    pub waypoint_port: u16,
+    /// What the programs are told.
+    pub settings: Settings,
+}
+
+/// What must be compiled again. Keys that were published are kept, so that those that are no
+/// longer can be removed.
+#[derive(Debug, Default, PartialEq)]
+pub struct Dirty {
+    /// Everything: the rest says nothing then.
+    pub all: bool,
+    /// Services.
+    pub services: BTreeSet<Name>,
+    /// Keys that services had.
+    pub service_keys: HashSet<ServiceKey>,
+    /// Waypoints.
+    pub waypoints: BTreeSet<Target>,
+    /// Workloads.
+    pub workloads: BTreeSet<Name>,
+}
+
+/// The state of all sources. See the module.
+#[derive(Debug)]
+pub struct Desired {
+    pub(crate) here: Here,
+    pub(crate) workloads: HashMap<Name, Workload>,
+    pub(crate) services: HashMap<Name, Service>,
+    /// Workloads by service, sorted; also of services that are not (yet) known.
+    pub(crate) members: HashMap<Name, Vec<Name>>,
+    /// Waypoints in use.
+    pub(crate) waypoints: BTreeMap<Target, Users>,
+    /// Services by VIP in this network.
+    pub(crate) vips: HashMap<IpAddr, Name>,
+    /// Workloads at the addresses of waypoints.
+    pub(crate) at: HashMap<IpAddr, BTreeSet<Name>>,
+    /// Where the workloads of this node say they are.
+    places: BTreeMap<Arc<Place>, usize>,
+    /// The most common of `places`: where this node is.
+    pub(crate) place: Arc<Place>,
+    dirty: Dirty,
+}
+
+impl Desired {
+    /// Nothing yet.
+    #[must_use]
+    pub fn new(here: Here) -> Self {
+        Self {
+            here,
+            workloads: HashMap::new(),
+            services: HashMap::new(),
+            members: HashMap::new(),
+            waypoints: BTreeMap::new(),
+            vips: HashMap::new(),
+            at: HashMap::new(),
+            places: BTreeMap::new(),
+            place: Arc::default(),
+            dirty: Dirty {
+                all: true,
+                ..Dirty::default()
+            },
+        }
+    }
+
+    /// Everything must be compiled again: what the tables hold is not known.
+    pub fn mark_all(&mut self) {
+        self.dirty = Dirty {
+            all: true,
+            ..Dirty::default()
+        };
+    }
+
+    /// How many services and workloads there are.
+    #[must_use]
+    pub fn counts(&self) -> (usize, usize) {
+        (self.services.len(), self.workloads.len())
+    }
+
+    /// What changed since the last call.
+    pub fn take_dirty(&mut self) -> Dirty {
+        std::mem::take(&mut self.dirty)
+    }
+
+    /// Makes the model all there is.
+    pub fn replace(&mut self, model: Model) {
+        self.watch_addresses(&model);
+        let kept: HashSet<Name> = model.workloads.iter().map(|(uid, _)| uid.clone()).collect();
+        let gone: Vec<Name> = self
+            .workloads
+            .keys()
+            .filter(|uid| !kept.contains(*uid))
+            .cloned()
+            .collect();
+        drop(kept);
+        for uid in gone {
+            self.set_workload(&uid, None);
+        }
+        self.workloads
+            .reserve(model.workloads.len().saturating_sub(self.workloads.len()));
+        for (uid, workload) in model.workloads {
+            self.set_workload(&uid, Some(workload));
+        }
+        let kept: HashSet<&Name> = model.services.iter().map(|(name, _)| name).collect();
+        let gone: Vec<Name> = self
+            .services
+            .keys()
+            .filter(|name| !kept.contains(name))
+            .cloned()
+            .collect();
+        for name in gone {
+            self.set_service(&name, None);
+        }
+        for (name, service) in model.services {
+            self.set_service(&name, Some(service));
+        }
+        let used = &self.waypoints;
+        self.at
+            .retain(|ip, _| used.contains_key(&Target::Address(*ip)));
+    }
+
+    /// A workload is now so, or gone.
+    pub fn set_workload(&mut self, uid: &Name, new: Option<Workload>) {
+        if self.workloads.get(uid) == new.as_ref() {
+            return;
+        }
+        self.mark_workload(uid);
+        // The new one first: a waypoint that both use stays in use.
+        let old = match new {
+            Some(new) => {
+                self.attach_workload(uid, &new);
+                self.workloads.insert(uid.clone(), new)
+            }
+            None => self.workloads.remove(uid),
+        };
+        if let Some(old) = old {
+            self.detach_workload(uid, &old);
+        }
+        // What the old one gave up and the new one has is the new one's.
+        if let Some(new) = self.workloads.get(uid).cloned() {
+            self.enlist(uid, &new);
+        }
+    }
+
+    fn attach_workload(&mut self, uid: &Name, new: &Workload) {
+        if let Some((target, families)) = self.workload_targets(new) {
+            self.use_target(&target, families);
+        }
+        if self.is_mine(&new.place) {
+            *self.places.entry(Arc::clone(&new.place)).or_default() += 1;
+            self.find_place();
+        }
+        self.enlist(uid, new);
+    }
+
+    /// Puts a workload into the lists by service and by address; once is as good as twice.
+    fn enlist(&mut self, uid: &Name, workload: &Workload) {
+        for member in &workload.traits.services {
+            let list = self.members.entry(member.service.clone()).or_default();
+            if let Err(place) = list.binary_search(uid) {
+                list.insert(place, uid.clone());
+            }
+            self.touch_service(&member.service);
+        }
+        if self.is_local(&workload.place.network) {
+            for ip in workload.ips.all() {
+                if let Some(here) = self.at.get_mut(ip) {
+                    here.insert(uid.clone());
+                    self.mark_waypoint(Target::Address(*ip));
+                }
+            }
+        }
+    }
+
+    fn detach_workload(&mut self, uid: &Name, old: &Workload) {
+        if let Some((target, families)) = self.workload_targets(old) {
+            self.release_target(&target, families);
+        }
+        if let Some(count) = self.places.get_mut(&old.place) {
+            *count -= 1;
+            if *count == 0 {
+                self.places.remove(&old.place);
+            }
+            self.find_place();
+        }
+        for member in &old.traits.services {
+            self.touch_service(&member.service);
+            if let Entry::Occupied(mut list) = self.members.entry(member.service.clone()) {
+                if let Ok(place) = list.get().binary_search(uid) {
+                    list.get_mut().remove(place);
+                }
+                if list.get().is_empty() {
+                    list.remove();
+                }
+            }
+        }
+        for ip in old.ips.all() {
+            if let Some(here) = self.at.get_mut(ip) {
+                here.remove(uid);
+                self.mark_waypoint(Target::Address(*ip));
+            }
+        }
+    }
+
+    /// A service is now so, or gone.
+    pub fn set_service(&mut self, name: &Name, new: Option<Service>) {
+        if self.services.get(name) == new.as_ref() {
+            return;
+        }
+        let vips = new
+            .as_ref()
+            .map(|new| self.local_vips(new))
+            .unwrap_or_default();
+        let uses = new.as_ref().and_then(|new| self.service_targets(name, new));
+        if let Some((target, families)) = uses {
+            self.use_target(&target, families);
+        }
+        let old = match new {
+            Some(new) => self.services.insert(name.clone(), new),
+            None => self.services.remove(name),
+        };
+        if let Some(old) = old {
+            self.detach_service(name, &old);
+        }
+        for ip in vips {
+            self.vips.insert(ip, name.clone());
+            self.touch_vip(name, ip);
+        }
+        self.touch_service(name);
+    }
+
+    fn detach_service(&mut self, name: &Name, old: &Service) {
+        if let Some((target, families)) = self.service_targets(name, old) {
+            self.release_target(&target, families);
+        }
+        if !self.dirty.all {
+            let keys = self.service_keys(name, old);
+            self.dirty.service_keys.extend(keys);
+        }
+        for ip in self.local_vips(old) {
+            self.touch_vip(name, ip);
+            // A VIP may already be another service's.
+            if self.vips.get(&ip) == Some(name) {
+                self.vips.remove(&ip);
+            }
+        }
+    }
+
+    /// The keys of a service's records.
+    pub(crate) fn service_keys(&self, name: &Name, service: &Service) -> Vec<ServiceKey> {
+        let key = |port, family| ServiceKey {
+            name: name.clone(),
+            port,
+            family,
+            kind: Kind::Service,
+        };
+        let mut keys = Vec::new();
+        for family in self.vip_families(service) {
+            keys.extend(service.ports.iter().map(|(port, _)| key(*port, family)));
+        }
+        keys
+    }
+
+    /// The families that a service has VIPs of in this network.
+    pub(crate) fn vip_families(&self, service: &Service) -> Vec<Family> {
+        let has = |family: &Family| {
+            self.local_vips(service)
+                .iter()
+                .any(|ip| Family::of(*ip) == *family)
+        };
+        [Family::V4, Family::V6].into_iter().filter(has).collect()
+    }
+
+    /// The VIPs of a service in this network.
+    pub(crate) fn local_vips(&self, service: &Service) -> Vec<IpAddr> {
+        let local = service
+            .vips
+            .iter()
+            .filter(|(network, _)| self.is_local(network));
+        local.map(|(_, ip)| *ip).collect()
+    }
+
+    /// Whether a network is this node's.
+    pub(crate) fn is_local(&self, network: &str) -> bool {
+        network.is_empty() || *network == *self.here.network
+    }
+
+    fn is_mine(&self, place: &Place) -> bool {
+        !self.here.node.is_empty() && place.node == self.here.node
+    }
+
+    /// The addresses that lead to a workload: none for those on the host's network.
+    pub(crate) fn own_addresses<'a>(&self, workload: &'a Workload) -> &'a [IpAddr] {
+        let reachable = self.is_local(&workload.place.network) && !workload.host_network;
+        if reachable { workload.ips.all() } else { &[] }
+    }
+
+    fn mark_workload(&mut self, uid: &Name) {
+        if !self.dirty.all {
+            self.dirty.workloads.insert(uid.clone());
+        }
+    }
+
+    fn mark_waypoint(&mut self, target: Target) {
+        if !self.dirty.all {
+            self.dirty.waypoints.insert(target);
+        }
+    }
+
+    fn touch_members(&mut self, service: &Name) {
+        if let Some(members) = self.members.get(service)
+            && !self.dirty.all
+        {
+            self.dirty.workloads.extend(members.iter().cloned());
+        }
+    }
+
+    fn touch_service(&mut self, name: &Name) {
+        if self.dirty.all {
+            return;
+        }
+        self.dirty.services.insert(name.clone());
+        let target = Target::Service(name.clone());
+        if self.waypoints.contains_key(&target) {
+            self.mark_waypoint(target);
+        }
+        if let Some(service) = self.services.get(name) {
+            for ip in self.local_vips(service) {
+                let target = Target::Address(ip);
+                if self.waypoints.contains_key(&target) {
+                    self.mark_waypoint(target);
+                }
+            }
+        }
+    }
+
+    /// Where this node is: what most of its workloads say. When that changes, every service with
+    /// preferences does.
+    fn find_place(&mut self) {
+        let most = self
+            .places
+            .iter()
+            .max_by_key(|(place, count)| (**count, std::cmp::Reverse(*place)));
+        let place = most.map(|(place, _)| Arc::clone(place)).unwrap_or_default();
+        if place == self.place {
+            return;
+        }
+        self.place = place;
+        let ranked = self
+            .services
+            .iter()
+            .filter(|(_, service)| !service.preferences.is_empty());
+        let ranked: Vec<Name> = ranked.map(|(name, _)| name.clone()).collect();
+        for name in ranked {
+            self.touch_service(&name);
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! Which waypoints are in use, by whom, and which workloads they are.
+//!
+//! A waypoint named by address may be a workload, a service's VIP, or neither: then it is an
+//! outsider with a backend of its own.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::net::IpAddr;
+
+use kmesh_bpf::want::Family;
+
+use super::Desired;
+use crate::model::{Destination, Model, Name, Service, Workload};
+
+/// A waypoint in use, resolved as far as its name goes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Target {
+    /// The service of this name.
+    Service(Name),
+    /// An address in this node's network.
+    Address(IpAddr),
+    /// An address in another network: nothing leads there from here.
+    Elsewhere(Name, IpAddr),
+}
+
+impl Target {
+    /// The name of its records.
+    #[must_use]
+    pub fn name(&self) -> Name {
+        match self {
+            Self::Service(name) => name.clone(),
+            Self::Address(ip) => format!("/{ip}").into(),
+            Self::Elsewhere(network, ip) => format!("{network}/{ip}").into(),
+        }
+    }
+}
+
+/// How many objects send IPv4 and IPv6 connections to a waypoint.
+pub(crate) type Users = [u32; 2];
+
+/// Index of a family in [`Users`].
+pub(crate) fn slot(family: Family) -> usize {
+    usize::from(family == Family::V6)
+}
+
+impl Desired {
+    /// A waypoint by its name.
+    pub(crate) fn target(&self, destination: &Destination) -> Target {
+        match destination {
+            Destination::Hostname(name) => Target::Service(name.clone()),
+            Destination::Address(network, ip) if self.is_local(network) => Target::Address(*ip),
+            Destination::Address(network, ip) => Target::Elsewhere(network.clone(), *ip),
+        }
+    }
+
+    /// The waypoint of a workload's own addresses; none if it is that waypoint itself.
+    pub(crate) fn workload_waypoint(&self, workload: &Workload) -> Option<Target> {
+        let target = self.target(workload.traits.waypoint.as_ref()?);
+        let itself = match &target {
+            Target::Service(name) => workload.traits.services.iter().any(|m| m.service == *name),
+            Target::Address(ip) => workload.ips.all().contains(ip),
+            Target::Elsewhere(..) => false,
+        };
+        (!itself).then_some(target)
+    }
+
+    /// The waypoint of a service; none if it is that waypoint itself.
+    pub(crate) fn service_waypoint(&self, name: &Name, service: &Service) -> Option<Target> {
+        let target = self.target(service.waypoint.as_ref()?);
+        let itself = match &target {
+            Target::Service(waypoint) => waypoint == name,
+            Target::Address(ip) => self.local_vips(service).contains(ip),
+            Target::Elsewhere(..) => false,
+        };
+        (!itself).then_some(target)
+    }
+
+    /// Notes who is at the addresses that a model names as waypoints: one look at all workloads,
+    /// and only if one of the addresses is new.
+    pub(super) fn watch_addresses(&mut self, model: &Model) {
+        let workloads = model
+            .workloads
+            .iter()
+            .map(|(_, workload)| &workload.traits.waypoint);
+        let services = model.services.iter().map(|(_, service)| &service.waypoint);
+        let mut new = HashSet::new();
+        for destination in workloads.chain(services).flatten() {
+            if let Target::Address(ip) = self.target(destination)
+                && !self.at.contains_key(&ip)
+            {
+                new.insert(ip);
+            }
+        }
+        self.find_at(&new);
+    }
+
+    fn find_at(&mut self, new: &HashSet<IpAddr>) {
+        if new.is_empty() {
+            return;
+        }
+        let mut found: HashMap<IpAddr, BTreeSet<Name>> =
+            new.iter().map(|ip| (*ip, BTreeSet::new())).collect();
+        for (uid, workload) in &self.workloads {
+            if self.is_local(&workload.place.network) {
+                for ip in workload.ips.all() {
+                    if let Some(here) = found.get_mut(ip) {
+                        here.insert(uid.clone());
+                    }
+                }
+            }
+        }
+        self.at.extend(found);
+    }
+
+    pub(super) fn workload_targets(&self, workload: &Workload) -> Option<(Target, Users)> {
+        let mut families = [0, 0];
+        for ip in self.own_addresses(workload) {
+            families[slot(Family::of(*ip))] = 1;
+        }
+        self.workload_waypoint(workload)
+            .map(|target| (target, families))
+    }
+
+    pub(super) fn service_targets(
+        &self,
+        name: &Name,
+        service: &Service,
+    ) -> Option<(Target, Users)> {
+        let mut families = [0, 0];
+        if !service.ports.is_empty() {
+            for family in self.vip_families(service) {
+                families[slot(family)] = 1;
+            }
+        }
+        self.service_waypoint(name, service)
+            .map(|target| (target, families))
+    }
+
+    pub(super) fn use_target(&mut self, target: &Target, families: Users) {
+        if families == [0, 0] {
+            return;
+        }
+        let users = self.waypoints.entry(target.clone()).or_insert([0, 0]);
+        let before = *users;
+        *users = [users[0] + families[0], users[1] + families[1]];
+        if (0..2).any(|family| before[family] == 0 && families[family] > 0) {
+            self.mark_waypoint(target.clone());
+        }
+        if before == [0, 0] {
+            if let Target::Address(ip) = target
+                && !self.at.contains_key(ip)
+            {
+                self.find_at(&HashSet::from([*ip]));
+            }
+            self.touch_waypoint_workloads(target);
+        }
+    }
+
+    pub(super) fn release_target(&mut self, target: &Target, families: Users) {
+        if families == [0, 0] {
+            return;
+        }
+        let Some(users) = self.waypoints.get_mut(target) else {
+            return;
+        };
+        *users = [users[0] - families[0], users[1] - families[1]];
+        let left = *users;
+        if (0..2).any(|family| left[family] == 0 && families[family] > 0) {
+            self.mark_waypoint(target.clone());
+        }
+        if left == [0, 0] {
+            self.touch_waypoint_workloads(target);
+            self.waypoints.remove(target);
+            if let Target::Address(ip) = target {
+                self.at.remove(ip);
+            }
+        }
+    }
+
+    /// The service that a waypoint is, if it is one.
+    pub(crate) fn target_service<'a>(&'a self, target: &'a Target) -> Option<&'a Name> {
+        match target {
+            Target::Service(name) => Some(name),
+            Target::Address(ip) => self.vips.get(ip),
+            Target::Elsewhere(..) => None,
+        }
+    }
+
+    fn touch_waypoint_workloads(&mut self, target: &Target) {
+        if let Target::Address(ip) = target
+            && let Some(here) = self.at.get(ip)
+            && !self.dirty.all
+        {
+            self.dirty.workloads.extend(here.iter().cloned());
+        }
+        if let Some(service) = self.target_service(target).cloned() {
+            self.touch_members(&service);
+        }
+    }
+
+    /// A VIP comes or goes: if it is a waypoint's, its workloads are or are not waypoints.
+    pub(super) fn touch_vip(&mut self, service: &Name, ip: IpAddr) {
+        let target = Target::Address(ip);
+        if self.waypoints.contains_key(&target) {
+            self.mark_waypoint(target);
+            self.touch_members(service);
+        }
+    }
+}

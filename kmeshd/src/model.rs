@@ -1,0 +1,330 @@
+//! The mesh as a source says it, in the least memory that the daemon needs to keep of it.
+//!
+//! Strings that pods share (identity, place, services, policies) are stored once, by
+//! [`Interner`]; what only tools read (canonical names, types, capacity) is not stored at all.
+//! Nothing here is checked: each source does that before it hands a [`Model`] on.
+
+use std::collections::HashSet;
+use std::hash::Hash;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+
+use ipnet::IpNet;
+pub use kmesh_bpf::want::{Mode, Name};
+use serde::Deserialize;
+
+/// The addresses of a workload: nearly always one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ips {
+    /// One address.
+    One(IpAddr),
+    /// None, or several.
+    Many(Box<[IpAddr]>),
+}
+
+impl Ips {
+    /// All of them, as the source ordered them.
+    #[must_use]
+    pub fn all(&self) -> &[IpAddr] {
+        match self {
+            Self::One(ip) => std::slice::from_ref(ip),
+            Self::Many(ips) => ips,
+        }
+    }
+
+    /// The first IPv4 address: the one that is dialled.
+    #[must_use]
+    pub fn v4(&self) -> Option<Ipv4Addr> {
+        self.all().iter().find_map(|ip| match ip {
+            IpAddr::V4(ip) => Some(*ip),
+            IpAddr::V6(_) => None,
+        })
+    }
+
+    /// The first IPv6 address: the one that is dialled.
+    #[must_use]
+    pub fn v6(&self) -> Option<Ipv6Addr> {
+        self.all().iter().find_map(|ip| match ip {
+            IpAddr::V6(ip) => Some(*ip),
+            IpAddr::V4(_) => None,
+        })
+    }
+}
+
+impl From<Vec<IpAddr>> for Ips {
+    fn from(ips: Vec<IpAddr>) -> Self {
+        match ips.as_slice() {
+            [ip] => Self::One(*ip),
+            _ => Self::Many(ips.into()),
+        }
+    }
+}
+
+/// Where a workload runs. Shared by all workloads of a node.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Place {
+    /// Network; empty is this node's.
+    pub network: Name,
+    /// Cluster; empty is this node's.
+    pub cluster: Name,
+    /// Node name.
+    pub node: Name,
+    /// Region.
+    pub region: Name,
+    /// Zone.
+    pub zone: Name,
+    /// Subzone.
+    pub subzone: Name,
+}
+
+impl Default for Place {
+    fn default() -> Self {
+        let empty: Name = Arc::from("");
+        Self {
+            network: Arc::clone(&empty),
+            cluster: Arc::clone(&empty),
+            node: Arc::clone(&empty),
+            region: Arc::clone(&empty),
+            zone: Arc::clone(&empty),
+            subzone: empty,
+        }
+    }
+}
+
+/// A pair of ports, host order: of the service, and of the endpoint (0: each workload says).
+pub type PortPair = (u16, u16);
+
+/// That a workload is an endpoint of a service.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Membership {
+    /// `namespace/hostname`.
+    pub service: Name,
+    /// Target port by service port, sorted by the latter.
+    pub ports: Box<[PortPair]>,
+}
+
+/// What a waypoint is named by.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Destination {
+    /// The service `namespace/hostname`.
+    Hostname(Name),
+    /// An address in a network (empty: this node's).
+    Address(Name, IpAddr),
+}
+
+impl Destination {
+    /// Reads `namespace/hostname` or `network/ip`; `None` if it is neither.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (first, second) = text.split_once('/')?;
+        if let Ok(ip) = second.parse() {
+            return Some(Self::Address(first.into(), ip));
+        }
+        let hostname = !first.is_empty() && !second.is_empty() && !second.contains('/');
+        hostname.then(|| Self::Hostname(text.into()))
+    }
+}
+
+/// What the pods of one deployment have in common. Shared by all of them.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Traits {
+    /// `trust-domain/ns/NAMESPACE/sa/ACCOUNT`.
+    pub identity: Name,
+    /// The waypoint of connections to the workloads' own addresses.
+    pub waypoint: Option<Destination>,
+    /// The services that they are endpoints of, sorted by name.
+    pub services: Box<[Membership]>,
+    /// The authorization policies that name them, `namespace/name`.
+    pub policies: Box<[Name]>,
+}
+
+/// A workload; its uid is its key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Workload {
+    /// Its addresses.
+    pub ips: Ips,
+    /// Where it runs.
+    pub place: Arc<Place>,
+    /// What it shares with others.
+    pub traits: Arc<Traits>,
+    /// It may be sent connections.
+    pub healthy: bool,
+    /// Its addresses are the node's.
+    pub host_network: bool,
+}
+
+/// How far an endpoint may be: one word of a routing preference.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
+pub enum Scope {
+    /// Same region.
+    Region,
+    /// Same zone.
+    Zone,
+    /// Same subzone.
+    Subzone,
+    /// Same node.
+    Node,
+    /// Same cluster.
+    Cluster,
+    /// Same network.
+    Network,
+}
+
+/// A service; `namespace/hostname` is its key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// Addresses, each in its network (empty: this node's).
+    pub vips: Box<[(Name, IpAddr)]>,
+    /// Target port by service port, sorted by the latter.
+    pub ports: Box<[PortPair]>,
+    /// The waypoint of connections to its VIPs.
+    pub waypoint: Option<Destination>,
+    /// The locality mode.
+    pub mode: Mode,
+    /// The scopes that the mode speaks of.
+    pub preferences: Box<[Scope]>,
+    /// Unhealthy workloads are sent connections, too.
+    pub allow_unhealthy: bool,
+}
+
+/// A pod of this node that the source enrols itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pod {
+    /// The workload's uid.
+    pub uid: Name,
+    /// Its network namespace: a name, a path, or `pid:N`.
+    pub netns: String,
+    /// Its connections pass as if Kmesh were not there.
+    pub bypass: bool,
+}
+
+/// A test of a text in an authorization policy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StringMatch {
+    /// The whole text.
+    Exact(String),
+    /// Its beginning.
+    Prefix(String),
+    /// Its end.
+    Suffix(String),
+    /// It is not empty.
+    Presence,
+}
+
+/// A service account in an authorization policy.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Account {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub service_account: String,
+}
+
+/// One kind of condition: what must match, what must not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Condition<T> {
+    /// One of these matches (empty: no such condition).
+    pub any: Vec<T>,
+    /// None of these does.
+    pub none: Vec<T>,
+}
+
+/// One match of a rule: all its conditions hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Match {
+    /// Namespaces of the source.
+    pub namespaces: Condition<StringMatch>,
+    /// Principals of the source.
+    pub principals: Condition<StringMatch>,
+    /// Service accounts of the source.
+    pub accounts: Condition<Account>,
+    /// Source addresses.
+    pub source_ips: Condition<IpNet>,
+    /// Destination addresses.
+    pub destination_ips: Condition<IpNet>,
+    /// Destination ports, host order.
+    pub destination_ports: Condition<u16>,
+}
+
+/// Where an authorization policy applies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub enum PolicyScope {
+    /// Everywhere.
+    Global,
+    /// To the workloads of its namespace.
+    Namespace,
+    /// To the workloads that name it.
+    WorkloadSelector,
+}
+
+/// What an authorization policy does to what it matches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub enum Action {
+    /// Lets it in.
+    Allow,
+    /// Keeps it out.
+    Deny,
+}
+
+/// An authorization policy. Kept as the source says it; nothing enforces it yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// `namespace/name`.
+    pub name: Name,
+    /// Where it applies.
+    pub scope: PolicyScope,
+    /// What it does.
+    pub action: Action,
+    /// It is only to be logged.
+    pub dry_run: bool,
+    /// Groups of rules of matches.
+    pub groups: Vec<Vec<Vec<Match>>>,
+}
+
+/// Everything that a source says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Model {
+    /// Workloads by uid, each once.
+    pub workloads: Vec<(Name, Workload)>,
+    /// Services by `namespace/hostname`, each once.
+    pub services: Vec<(Name, Service)>,
+    /// Authorization policies.
+    pub policies: Vec<Policy>,
+    /// The pods to enrol on this node.
+    pub pods: Vec<Pod>,
+}
+
+/// Stores equal values once.
+#[derive(Debug)]
+pub struct Interner<T: ?Sized>(HashSet<Arc<T>>);
+
+impl<T: ?Sized> Default for Interner<T> {
+    fn default() -> Self {
+        Self(HashSet::new())
+    }
+}
+
+impl Interner<str> {
+    /// The one copy of `text`.
+    pub fn text(&mut self, text: &str) -> Name {
+        if let Some(name) = self.0.get(text) {
+            return Arc::clone(name);
+        }
+        let name: Name = text.into();
+        self.0.insert(Arc::clone(&name));
+        name
+    }
+}
+
+impl<T: Eq + Hash> Interner<T> {
+    /// The one copy of `value`.
+    pub fn share(&mut self, value: T) -> Arc<T> {
+        if let Some(shared) = self.0.get(&value) {
+            return Arc::clone(shared);
+        }
+        let shared = Arc::new(value);
+        self.0.insert(Arc::clone(&shared));
+        shared
+    }
+}
