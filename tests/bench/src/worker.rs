@@ -1,0 +1,190 @@
+//! What runs inside a pod: a process of its own, since a cgroup holds processes.
+//!
+//! Each worker first enters its cgroup and network namespace, then works for a bounded
+//! time or count and prints one number. Traffic stays in the fixture's namespaces.
+
+use std::fs::{self, File};
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddrV4, TcpListener, TcpStream};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+/// A worker's place and work.
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// The cgroup to enter (none: stay outside, ungoverned).
+    #[arg(long)]
+    cgroup: Option<PathBuf>,
+    /// The network namespace to enter.
+    #[arg(long)]
+    netns: String,
+    #[command(subcommand)]
+    work: Work,
+}
+
+/// What a worker does.
+#[derive(clap::Subcommand, Debug)]
+enum Work {
+    /// connect() to VIPs of `services` services at random, `count` times; nothing listens and no
+    /// route leads anywhere, so that a call is hardly more than the hook. Prints ns per call.
+    Dial {
+        /// How many services there are.
+        #[arg(long)]
+        services: u32,
+        /// How many calls.
+        #[arg(long)]
+        count: u32,
+    },
+    /// Accepts for `seconds`, reads what comes. Prints bytes.
+    Sink {
+        /// Where to listen.
+        #[arg(long)]
+        at: SocketAddrV4,
+        /// How long.
+        #[arg(long)]
+        seconds: f64,
+    },
+    /// Sends to one connection for `seconds`. Prints MB/s.
+    Stream {
+        /// Where to connect to.
+        #[arg(long)]
+        to: SocketAddrV4,
+        /// How long.
+        #[arg(long)]
+        seconds: f64,
+    },
+    /// Opens and resets connections, one after the other. Prints the median connect() in µs.
+    Rate {
+        /// Where to connect to.
+        #[arg(long)]
+        to: SocketAddrV4,
+        /// How many.
+        #[arg(long)]
+        count: u32,
+    },
+}
+
+/// The VIP of the `i`-th service of a generated mesh.
+#[must_use]
+pub fn vip(i: u32) -> Ipv4Addr {
+    Ipv4Addr::from(0x0a40_0000 + i)
+}
+
+/// Does a worker's work.
+pub fn main(args: &Args) -> anyhow::Result<()> {
+    if let Some(cgroup) = &args.cgroup {
+        let procs = cgroup.join("cgroup.procs");
+        fs::write(&procs, std::process::id().to_string())
+            .with_context(|| format!("enter {}", cgroup.display()))?;
+    }
+    let netns = PathBuf::from("/run/netns").join(&args.netns);
+    let file = File::open(&netns).with_context(|| format!("open {}", netns.display()))?;
+    move_into_link_name_space(std::os::fd::AsFd::as_fd(&file), Some(LinkNameSpaceType::Network))
+        .context("enter the network namespace")?;
+    let figure = match &args.work {
+        Work::Dial { services, count } => dial(*services, *count)?,
+        Work::Sink { at, seconds } => sink(*at, *seconds)?,
+        Work::Stream { to, seconds } => stream(*to, *seconds)?,
+        Work::Rate { to, count } => rate(*to, *count)?,
+    };
+    println!("{figure}");
+    Ok(())
+}
+
+fn dial(services: u32, count: u32) -> anyhow::Result<f64> {
+    let socket =
+        socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::NONBLOCK, None)?;
+    let mut state = 0x9e37_79b9_u32;
+    let start = Instant::now();
+    for _ in 0..count {
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        let to = SocketAddrV4::new(vip(state % services), 80);
+        match connect(&socket, &to) {
+            Err(Errno::NETUNREACH | Errno::HOSTUNREACH) => {}
+            other => bail!("connect to {to}: expected no route, got {other:?}"),
+        }
+    }
+    Ok(start.elapsed().as_secs_f64() * 1e9 / f64::from(count))
+}
+
+fn sink(at: SocketAddrV4, seconds: f64) -> anyhow::Result<f64> {
+    let listener = TcpListener::bind(at).with_context(|| format!("listen on {at}"))?;
+    listener.set_nonblocking(true)?;
+    let end = Instant::now() + Duration::from_secs_f64(seconds);
+    std::thread::scope(|scope| {
+        let mut readers = Vec::new();
+        while Instant::now() < end {
+            match listener.accept() {
+                Ok((connection, _)) => {
+                    connection.set_nonblocking(false)?;
+                    connection.set_read_timeout(Some(Duration::from_secs(2)))?;
+                    readers.push(scope.spawn(move || drain(connection)));
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                    std::thread::sleep(Duration::from_micros(200));
+                }
+                Err(error) => return Err(error.into()),
+            }
+            if readers.len() > 64 {
+                readers.retain(|reader| !reader.is_finished());
+            }
+        }
+        Ok(readers.into_iter().filter_map(|reader| reader.join().ok()).sum())
+    })
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a benchmark moves far fewer than 2^52 bytes")]
+fn drain(mut connection: TcpStream) -> f64 {
+    let mut buffer = vec![0; 1 << 16];
+    let mut total = 0_usize;
+    while let Ok(n) = connection.read(&mut buffer) {
+        if n == 0 {
+            break;
+        }
+        total += n;
+    }
+    total as f64
+}
+
+fn stream(to: SocketAddrV4, seconds: f64) -> anyhow::Result<f64> {
+    let mut connection = patient(to)?;
+    let buffer = vec![7; 1 << 16];
+    let start = Instant::now();
+    let end = start + Duration::from_secs_f64(seconds);
+    let mut total = 0.0;
+    while Instant::now() < end {
+        connection.write_all(&buffer).context("send")?;
+        total += 65536.0;
+    }
+    Ok(total / 1e6 / start.elapsed().as_secs_f64())
+}
+
+fn rate(to: SocketAddrV4, count: u32) -> anyhow::Result<f64> {
+    drop(patient(to)?);
+    let mut times = Vec::with_capacity(count as usize);
+    for _ in 0..count {
+        let start = Instant::now();
+        let connection = TcpStream::connect(to).with_context(|| format!("connect to {to}"))?;
+        times.push(start.elapsed().as_secs_f64() * 1e6);
+        rustix::net::sockopt::set_socket_linger(&connection, Some(Duration::ZERO))?;
+    }
+    Ok(crate::report::median(times))
+}
+
+/// Connects; waits a little for the server to be there.
+fn patient(to: SocketAddrV4) -> anyhow::Result<TcpStream> {
+    for _ in 0..200 {
+        if let Ok(connection) = TcpStream::connect(to) {
+            return Ok(connection);
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    bail!("nothing answers at {to}")
+}
