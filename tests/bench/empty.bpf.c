@@ -10,4 +10,4 @@ int empty(struct bpf_sock_addr *ctx)
 	return 1;
 }
 
-char license[] SEC("license") = "Dual BSD/GPL";
+char empty_license[] SEC("license") = "Dual BSD/GPL";

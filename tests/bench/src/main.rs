@@ -14,7 +14,7 @@ mod restart;
 mod throughput;
 mod worker;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
@@ -41,6 +41,9 @@ enum Verb {
     Worker(worker::Args),
 }
 
+/// Measures a group into the report; the path is the directory of the built binaries.
+type Measure = fn(&mut report::Report, &Path) -> anyhow::Result<()>;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Group {
     Connect,
@@ -56,12 +59,15 @@ fn main() -> anyhow::Result<ExitCode> {
         worker::main(args)?;
         return Ok(ExitCode::SUCCESS);
     }
-    anyhow::ensure!(rustix::process::geteuid().is_root(), "the benchmarks need root");
+    anyhow::ensure!(
+        rustix::process::geteuid().is_root(),
+        "the benchmarks need root"
+    );
     let exe = std::env::current_exe().context("own path")?;
     let bin = exe.parent().context("own directory")?.to_owned();
     let wanted = |group| cli.only.is_empty() || cli.only.contains(&group);
     let mut report = report::Report::default();
-    let groups: [(Group, fn(&mut report::Report, &std::path::Path) -> anyhow::Result<()>); 5] = [
+    let groups: [(Group, Measure); 5] = [
         (Group::Connect, connect::measure),
         (Group::Throughput, throughput::measure),
         (Group::Restart, restart::measure),

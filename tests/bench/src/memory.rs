@@ -29,8 +29,22 @@ pub fn maps_mb(fixture: &Fixture) -> anyhow::Result<f64> {
 /// Measures both at 10 endpoints with the default limits and at 100,000.
 pub fn measure(report: &mut Report, bin: &Path) -> anyhow::Result<()> {
     for (shape, daemon_mb, kernel_mb) in [
-        (Shape { services: 2, endpoints: 5 }, 8.0, 20.0),
-        (Shape { services: 4_000, endpoints: 25 }, 60.0, 60.0),
+        (
+            Shape {
+                services: 2,
+                endpoints: 5,
+            },
+            8.0,
+            20.0,
+        ),
+        (
+            Shape {
+                services: 4_000,
+                endpoints: 25,
+            },
+            60.0,
+            60.0,
+        ),
     ] {
         let fixture = Fixture::new(bin)?;
         let file = fixture.path("mesh.json");
@@ -42,9 +56,21 @@ pub fn measure(report: &mut Report, bin: &Path) -> anyhow::Result<()> {
         std::thread::sleep(Duration::from_secs(15));
         let n = shape.workloads();
         let target = Some(Target::AtMost(daemon_mb));
-        report.add(format!("daemon RssAnon, {n} endpoints"), "MB", daemon.rss_anon_mb()?, None, target);
+        report.add(
+            format!("daemon RssAnon, {n} endpoints"),
+            "MB",
+            daemon.rss_anon_mb()?,
+            None,
+            target,
+        );
         let target = Some(Target::AtMost(kernel_mb));
-        report.add(format!("all maps, {n} endpoints"), "MB", maps_mb(&fixture)?, None, target);
+        report.add(
+            format!("all maps, {n} endpoints"),
+            "MB",
+            maps_mb(&fixture)?,
+            None,
+            target,
+        );
     }
     Ok(())
 }

@@ -38,9 +38,15 @@ impl Shape {
         let workloads = self.workloads() + 16;
         [
             ("--max-workloads", workloads.max(65_536)),
-            ("--max-frontends", (workloads + self.services + 16).max(131_072)),
+            (
+                "--max-frontends",
+                (workloads + self.services + 16).max(131_072),
+            ),
             ("--max-services", (self.services + 16).max(32_768)),
-            ("--max-endpoints", (workloads + workloads / 8 + 2 * self.services).max(262_144)),
+            (
+                "--max-endpoints",
+                (workloads + workloads / 8 + 2 * self.services).max(262_144),
+            ),
             ("--max-names", (workloads + self.services + 64).max(98_304)),
         ]
         .into_iter()

@@ -65,13 +65,24 @@ impl Report {
             Target::AtLeast(limit) => format!("≥ {limit}{times}"),
         });
         eprintln!("  {name}: {value:.3} {unit}");
-        self.rows.push(Row { name, unit, value, against, ratio, target, met });
+        self.rows.push(Row {
+            name,
+            unit,
+            value,
+            against,
+            ratio,
+            target,
+            met,
+        });
     }
 
     /// How many targets were missed.
     #[must_use]
     pub fn missed(&self) -> usize {
-        self.rows.iter().filter(|row| row.met == Some(false)).count()
+        self.rows
+            .iter()
+            .filter(|row| row.met == Some(false))
+            .count()
     }
 
     /// The table for people.
@@ -79,9 +90,11 @@ impl Report {
     pub fn table(&self) -> Table {
         let mut table = Table::new();
         table
-            .load_preset(presets::UTF8_HORIZONTAL_ONLY)
+            .load_style(presets::UTF8_NO_BORDERS)
             .set_content_arrangement(ContentArrangement::Dynamic)
-            .set_header(["figure", "value", "unit", "against", "ratio", "target", "met"]);
+            .set_header([
+                "figure", "value", "unit", "against", "ratio", "target", "met",
+            ]);
         for row in &self.rows {
             let number = |n: Option<f64>| n.map_or(String::new(), |n| format!("{n:.3}"));
             table.add_row([
@@ -91,7 +104,9 @@ impl Report {
                 number(row.against),
                 number(row.ratio),
                 row.target.clone().unwrap_or_default(),
-                row.met.map_or("", |met| if met { "yes" } else { "NO" }).to_owned(),
+                row.met
+                    .map_or("", |met| if met { "yes" } else { "NO" })
+                    .to_owned(),
             ]);
         }
         table
@@ -110,7 +125,11 @@ pub fn median(mut values: Vec<f64>) -> f64 {
     assert!(!values.is_empty(), "a median needs a measurement");
     values.sort_by(f64::total_cmp);
     let mid = values.len() / 2;
-    if values.len() % 2 == 1 { values[mid] } else { f64::midpoint(values[mid - 1], values[mid]) }
+    if values.len() % 2 == 1 {
+        values[mid]
+    } else {
+        f64::midpoint(values[mid - 1], values[mid])
+    }
 }
 
 #[cfg(test)]
@@ -129,11 +148,10 @@ mod tests {
         report.add("a", "ns", 300.0, Some(100.0), Some(Target::AtMost(4.0)));
         report.add("b", "ns", 300.0, Some(100.0), Some(Target::AtMost(2.0)));
         report.add("c", "ns", 1200.0, None, Some(Target::AtMost(1100.0)));
-        assert_eq!(report.rows.iter().map(|r| r.met).collect::<Vec<_>>(), [
-            Some(true),
-            Some(false),
-            Some(false)
-        ]);
+        assert_eq!(
+            report.rows.iter().map(|r| r.met).collect::<Vec<_>>(),
+            [Some(true), Some(false), Some(false)]
+        );
         assert_eq!(report.missed(), 2);
     }
 }
