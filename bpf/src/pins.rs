@@ -7,8 +7,13 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::kernel::{Kernel, KernelError};
-use crate::layout::{Hook, Limits, Map};
+use bytemuck::Zeroable;
+
+use crate::kernel::{Id, Kernel, KernelError, MapInfo, Pinned, Put, Tables};
+use crate::layout::{Hook, LAYOUT_VERSION, Limits, MAGIC, Map, MetaRecord};
+use crate::ours;
+
+mod lost;
 
 /// Where Kmesh keeps its pins unless told otherwise.
 pub const DEFAULT_ROOT: &str = "/sys/fs/bpf/kmesh";
@@ -174,16 +179,203 @@ pub struct MapsAdopted {
 }
 
 /// Checks every map's pin and opens it, creating and writing nothing: for verbs that only read.
-pub fn open_existing(_k: &mut dyn Kernel, _root: &Root) -> Result<(), PinsError> {
-    todo!()
+pub fn open_existing(k: &mut dyn Kernel, root: &Root) -> Result<(), PinsError> {
+    check_layout(k, root)?;
+    for map in Map::ALL {
+        let path = root.map(map);
+        if check(k, root, map)?.is_none() {
+            return Err(PinsError::Missing { map, path });
+        }
+        k.open_map(map, &path).map_err(on(root))?;
+    }
+    Ok(())
 }
 
 /// Opens what is there and fits, pins again what lost its pin, makes what is missing. Nothing is
 /// written through a pin that was not checked. The caller holds the writer lock.
 pub fn adopt_maps(
-    _k: &mut dyn Kernel,
-    _root: &Root,
-    _limits: &Limits,
+    k: &mut dyn Kernel,
+    root: &Root,
+    limits: &Limits,
 ) -> Result<MapsAdopted, PinsError> {
-    todo!()
+    check_layout(k, root)?;
+    let mut found = Vec::new();
+    for map in Map::ALL {
+        found.push((map, check(k, root, map)?));
+    }
+    if k.list(&root.maps()).map_err(on(root))?.is_none() {
+        k.make_dir(&root.maps()).map_err(on(root))?;
+    }
+    let mut adopted = MapsAdopted::default();
+    let mut reachable = None;
+    for (map, info) in found {
+        let info = match info {
+            Some(info) => {
+                adopted.reused.push(map);
+                info
+            }
+            None => {
+                let reachable = match &mut reachable {
+                    Some(reachable) => reachable,
+                    none => none.insert(lost::reachable(k, root).map_err(on(root))?),
+                };
+                restore(k, root, map, limits, reachable, &mut adopted)?
+            }
+        };
+        let (has, wanted) = (info.max_entries, limits.of(map));
+        if has != wanted {
+            adopted.kept.push(KeptLimit { map, has, wanted });
+        }
+        k.open_map(map, &root.map(map)).map_err(on(root))?;
+    }
+    begin(k, &adopted).map_err(on(root))?;
+    Ok(adopted)
+}
+
+/// Pins a map that lost its pin, or makes it.
+fn restore(
+    k: &mut dyn Kernel,
+    root: &Root,
+    map: Map,
+    limits: &Limits,
+    reachable: &[MapInfo],
+    adopted: &mut MapsAdopted,
+) -> Result<MapInfo, PinsError> {
+    let path = root.map(map);
+    let lost = reachable
+        .iter()
+        .find(|info| ours::map_named(info) == Some(map) && mismatch(map, info).is_none());
+    if let Some(info) = lost {
+        k.pin(Id::Map(info.id), &path).map_err(on(root))?;
+        adopted.repinned.push(map);
+        return Ok(info.clone());
+    }
+    adopted.created.push(map);
+    k.create_map(map, limits.of(map), &path).map_err(on(root))
+}
+
+/// Gives a `kmesh_meta` that is still empty its first content. Where the other maps are older
+/// than it (its pin was lost, and no program holds it), what they hold is found again.
+fn begin(k: &mut dyn Kernel, adopted: &MapsAdopted) -> Result<(), KernelError> {
+    let mut meta = meta(k)?;
+    if meta.magic == MAGIC {
+        return Ok(());
+    }
+    meta.magic = MAGIC;
+    meta.layout = LAYOUT_VERSION;
+    let ends: [(Map, &mut u32); 4] = [
+        (Map::Names, &mut meta.names_end),
+        (Map::Backend, &mut meta.backends_end),
+        (Map::Endpoint, &mut meta.endpoints_end),
+        (Map::Service, &mut meta.services_end),
+    ];
+    for (map, end) in ends {
+        if !adopted.created.contains(&map) {
+            *end = lost::end(k, map)?;
+        }
+    }
+    write_meta(k, &meta)
+}
+
+/// Reads `kmesh_meta`, which was opened before.
+pub fn meta(k: &dyn Tables) -> Result<MetaRecord, KernelError> {
+    let mut meta = MetaRecord::zeroed();
+    k.lookup(
+        Map::Meta,
+        &0u32.to_ne_bytes(),
+        bytemuck::bytes_of_mut(&mut meta),
+    )?;
+    Ok(meta)
+}
+
+/// Writes `kmesh_meta`.
+pub(crate) fn write_meta(k: &mut dyn Tables, meta: &MetaRecord) -> Result<(), KernelError> {
+    k.update(
+        Map::Meta,
+        &0u32.to_ne_bytes(),
+        bytemuck::bytes_of(meta),
+        Put::Any,
+    )
+    .map(drop)
+}
+
+/// Refuses another layout, told by `kmesh_meta`, before anything else is looked at: maps of
+/// other sizes are then explained by it. One that is missing or still empty says nothing.
+fn check_layout(k: &mut dyn Kernel, root: &Root) -> Result<(), PinsError> {
+    if check(k, root, Map::Meta)?.is_none() {
+        return Ok(());
+    }
+    let path = root.map(Map::Meta);
+    k.open_map(Map::Meta, &path).map_err(on(root))?;
+    let meta = meta(k).map_err(on(root))?;
+    if meta == MetaRecord::zeroed() {
+        return Ok(());
+    }
+    if meta.magic != MAGIC {
+        let problem = format!("begins with {:#x}", meta.magic);
+        return Err(PinsError::Foreign {
+            path,
+            map: Map::Meta,
+            problem,
+        });
+    }
+    if meta.layout != LAYOUT_VERSION {
+        return Err(PinsError::Layout {
+            path,
+            found: meta.layout,
+        });
+    }
+    Ok(())
+}
+
+/// What the kernel says of a map's pin, if it is ours; `None` when nothing is there.
+fn check(k: &dyn Kernel, root: &Root, map: Map) -> Result<Option<MapInfo>, PinsError> {
+    let path = root.map(map);
+    let problem = match k.pinned(&path).map_err(on(root))? {
+        None => return Ok(None),
+        Some(Pinned::Map(info)) => match mismatch(map, &info) {
+            None => return Ok(Some(info)),
+            Some(problem) => problem,
+        },
+        Some(Pinned::Prog(info)) => format!("is a program, {}", info.name),
+        Some(Pinned::Link(_)) => "is a link".to_owned(),
+    };
+    Err(PinsError::Foreign { path, map, problem })
+}
+
+/// How a map differs from what this build makes, in words.
+fn mismatch(map: Map, info: &MapInfo) -> Option<String> {
+    let shape = map.shape();
+    let fixed = map.limit_option().is_none();
+    let numbers = [
+        ("type", info.kind, shape.kind.number()),
+        ("key size", info.key_size, shape.key_size),
+        ("value size", info.value_size, shape.value_size),
+        ("flags", info.flags, shape.flags),
+        (
+            "limit",
+            info.max_entries,
+            if fixed { limit(map) } else { info.max_entries },
+        ),
+    ];
+    if ours::map_named(info) != Some(map) {
+        return Some(format!("is a map called {}", info.name));
+    }
+    numbers
+        .into_iter()
+        .find(|(_, has, wants)| has != wants)
+        .map(|(what, has, wants)| format!("has {what} {has}, this build's has {wants}"))
+}
+
+/// The limit of a map that has no option for it.
+fn limit(map: Map) -> u32 {
+    Limits::default().of(map)
+}
+
+fn on(root: &Root) -> impl Fn(KernelError) -> PinsError {
+    let root = root.path().to_owned();
+    move |source| PinsError::Kernel {
+        root: root.clone(),
+        source,
+    }
 }

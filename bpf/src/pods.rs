@@ -5,13 +5,18 @@
 //! pod first writes it. It refuses to remove a record whose namespace may still be alive, other
 //! than by the pod's uid.
 
-use std::collections::HashSet;
-use std::path::PathBuf;
+use std::collections::{BTreeMap, HashSet};
+use std::path::{Path, PathBuf};
 
-use crate::kernel::{Kernel, KernelError};
-use crate::layout::ManagerWord;
+use crate::kernel::{EntryKind, Kernel, KernelError, Outcome, Put};
+use crate::layout::{ManagerWord, Map, cookie_tag};
 use crate::netns::NetnsError;
 use crate::pins::Root;
+
+/// The symbolic link that says a pod's uid.
+const UID: &str = "uid";
+/// The symbolic link that says the path of a pod's network namespace.
+const NETNS: &str = "netns";
 
 /// A pod to enrol.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,30 +82,187 @@ pub enum PodsError {
 /// Makes a pod managed, or brings its bypass flag, uid and backend up to date. `backend`: the
 /// index of its own workload, if the model knows it; `None` keeps the one that is there.
 pub fn enrol(
-    _k: &mut dyn Kernel,
-    _root: &Root,
-    _pod: &Pod,
-    _backend: Option<u32>,
+    k: &mut dyn Kernel,
+    root: &Root,
+    pod: &Pod,
+    backend: Option<u32>,
 ) -> Result<Enrolled, PodsError> {
-    todo!()
+    let failed = |source| {
+        let op = format!("enrol pod {} (netns cookie {})", pod.uid, pod.cookie);
+        PodsError::Kernel { op, source }
+    };
+    make_dir(k, &root.pods()).map_err(failed)?;
+    let _lock = k.lock_dir(&root.pods()).map_err(failed)?;
+    let same_pod = write_dir(k, root, pod).map_err(failed)?;
+    loop {
+        let there = word_of(k, pod.cookie).map_err(failed)?;
+        let word = wanted(pod, backend, there.filter(|_| same_pod));
+        if there == Some(word) {
+            return Ok(Enrolled {
+                word,
+                written: false,
+            });
+        }
+        let put = if there.is_some() {
+            Put::Exist
+        } else {
+            Put::NoExist
+        };
+        let (key, value) = (pod.cookie.to_ne_bytes(), word.0.to_ne_bytes());
+        // Unmet: another hand was faster; look again.
+        if k.update(Map::Manager, &key, &value, put).map_err(failed)? == Outcome::Done {
+            return Ok(Enrolled {
+                word,
+                written: true,
+            });
+        }
+    }
 }
 
 /// Removes the records of the pod with this uid; their cookies.
-pub fn unenrol(_k: &mut dyn Kernel, _root: &Root, _uid: &str) -> Result<Vec<u64>, PodsError> {
-    todo!()
+pub fn unenrol(k: &mut dyn Kernel, root: &Root, uid: &str) -> Result<Vec<u64>, PodsError> {
+    let op = || format!("un-enrol pod {uid}");
+    let failed = |source| PodsError::Kernel { op: op(), source };
+    if k.list(&root.pods()).map_err(failed)?.is_none() {
+        return Ok(Vec::new());
+    }
+    let _lock = k.lock_dir(&root.pods()).map_err(failed)?;
+    let records = records(k, root).map_err(failed)?;
+    let mut cookies = Vec::new();
+    for record in records
+        .iter()
+        .filter(|record| record.uid.as_deref() == Some(uid))
+    {
+        remove(k, root, record.cookie).map_err(failed)?;
+        cookies.push(record.cookie);
+    }
+    Ok(cookies)
 }
 
 /// Every record, sorted by cookie. Takes no lock.
-pub fn list(_k: &dyn Kernel, _root: &Root) -> Result<Vec<Record>, PodsError> {
-    todo!()
+pub fn list(k: &dyn Kernel, root: &Root) -> Result<Vec<Record>, PodsError> {
+    let op = "list enrolled pods".to_owned();
+    records(k, root).map_err(|source| PodsError::Kernel { op, source })
 }
 
 /// Removes the records whose namespace `alive` does not name. `alive` is asked after the records
 /// were listed, under the lock, so that a pod enrolled meanwhile is never taken for dead.
 pub fn sweep(
-    _k: &mut dyn Kernel,
-    _root: &Root,
-    _alive: &dyn Fn() -> Result<HashSet<u64>, NetnsError>,
+    k: &mut dyn Kernel,
+    root: &Root,
+    alive: &dyn Fn() -> Result<HashSet<u64>, NetnsError>,
 ) -> Result<Vec<Record>, PodsError> {
-    todo!()
+    let failed = |source| PodsError::Kernel {
+        op: "sweep dead pods".to_owned(),
+        source,
+    };
+    if records(k, root).map_err(failed)?.is_empty() {
+        return Ok(Vec::new());
+    }
+    make_dir(k, &root.pods()).map_err(failed)?;
+    let _lock = k.lock_dir(&root.pods()).map_err(failed)?;
+    let mut records = records(k, root).map_err(failed)?;
+    let alive = alive().map_err(PodsError::Alive)?;
+    records.retain(|record| !alive.contains(&record.cookie));
+    for record in &records {
+        remove(k, root, record.cookie).map_err(failed)?;
+    }
+    Ok(records)
+}
+
+/// The word that the pod shall have, given the one that it has.
+fn wanted(pod: &Pod, backend: Option<u32>, there: Option<ManagerWord>) -> ManagerWord {
+    let there = there.filter(|word| word.tag() == cookie_tag(pod.cookie));
+    let flags = ManagerWord::MANAGED | if pod.bypass { ManagerWord::BYPASS } else { 0 };
+    let backend = backend.or_else(|| there.and_then(ManagerWord::backend));
+    let policy_set = there.map_or(0, ManagerWord::policy_set);
+    ManagerWord::new(pod.cookie, backend, policy_set, flags)
+}
+
+fn word_of(k: &dyn Kernel, cookie: u64) -> Result<Option<ManagerWord>, KernelError> {
+    let mut value = [0; 8];
+    let there = k.lookup(Map::Manager, &cookie.to_ne_bytes(), &mut value)?;
+    Ok(there.then(|| ManagerWord(u64::from_ne_bytes(value))))
+}
+
+fn make_dir(k: &mut dyn Kernel, dir: &Path) -> Result<(), KernelError> {
+    if k.list(dir)?.is_none() {
+        k.make_dir(dir)
+    } else {
+        Ok(())
+    }
+}
+
+/// Writes the pod's directory, before its word: what is half enrolled is not managed yet. False
+/// where it spoke of another pod so far.
+fn write_dir(k: &mut dyn Kernel, root: &Root, pod: &Pod) -> Result<bool, KernelError> {
+    let dir = root.pod(pod.cookie);
+    make_dir(k, &dir)?;
+    let netns = pod.netns.to_string_lossy();
+    let there = k.list(&dir)?.unwrap_or_default();
+    let mut same_pod = true;
+    for (name, text) in [(UID, pod.uid.as_str()), (NETNS, &netns)] {
+        let said = symlink(&there, name);
+        same_pod &= name != UID || said.is_none_or(|said| said == text);
+        if said != Some(text) {
+            k.symlink(&dir.join(name), text)?;
+        }
+    }
+    Ok(same_pod)
+}
+
+fn symlink<'a>(entries: &'a [(String, EntryKind)], name: &str) -> Option<&'a str> {
+    entries.iter().find_map(|(entry, kind)| match kind {
+        EntryKind::Symlink(text) if entry == name => Some(text.as_str()),
+        _ => None,
+    })
+}
+
+/// Removes a record: the word first, so that what is half removed is not managed any more.
+fn remove(k: &mut dyn Kernel, root: &Root, cookie: u64) -> Result<(), KernelError> {
+    k.delete(Map::Manager, &cookie.to_ne_bytes())?;
+    let dir = root.pod(cookie);
+    for (name, _) in k.list(&dir)?.unwrap_or_default() {
+        k.unpin(&dir.join(name))?;
+    }
+    k.remove_dir(&dir)
+}
+
+fn records(k: &dyn Kernel, root: &Root) -> Result<Vec<Record>, KernelError> {
+    let empty = |cookie| Record {
+        cookie,
+        word: None,
+        uid: None,
+        netns: None,
+    };
+    let mut records = BTreeMap::new();
+    k.scan(Map::Manager, 0, &mut |keys, values| {
+        for (cookie, word) in words(keys).zip(words(values)) {
+            records.insert(
+                cookie,
+                Record {
+                    word: Some(ManagerWord(word)),
+                    ..empty(cookie)
+                },
+            );
+        }
+    })?;
+    for (name, kind) in k.list(&root.pods())?.unwrap_or_default() {
+        let (Ok(cookie), EntryKind::Dir) = (name.parse::<u64>(), kind) else {
+            continue;
+        };
+        // Removed meanwhile by its owner: no record.
+        let Some(entries) = k.list(&root.pod(cookie))? else {
+            continue;
+        };
+        let record = records.entry(cookie).or_insert_with(|| empty(cookie));
+        record.uid = symlink(&entries, UID).map(str::to_owned);
+        record.netns = symlink(&entries, NETNS).map(PathBuf::from);
+    }
+    Ok(records.into_values().collect())
+}
+
+/// A run of u64 as the map has them.
+fn words(bytes: &[u8]) -> impl Iterator<Item = u64> {
+    bytes.chunks_exact(8).map(bytemuck::pod_read_unaligned)
 }
