@@ -40,16 +40,16 @@ Examples:
 #[derive(Debug, Args)]
 pub struct Places {
     /// Kmesh's directory on a BPF file system.
-    #[arg(long, global = true, env = "KMESH_BPF_ROOT", default_value = pins::DEFAULT_ROOT)]
+    #[arg(long, global = true, env = "KMESH_BPF_ROOT", hide_env_values = true, default_value = pins::DEFAULT_ROOT)]
     pub bpf_root: PathBuf,
     /// The cgroup whose connections are governed [default: the root of the cgroup2 hierarchy].
-    #[arg(long, global = true, env = "KMESH_CGROUP")]
+    #[arg(long, global = true, env = "KMESH_CGROUP", hide_env_values = true)]
     pub cgroup: Option<PathBuf>,
     /// What Kmesh keeps over a reboot.
-    #[arg(long, global = true, env = "KMESH_STATE_DIR", default_value = places::DEFAULT_STATE_DIR)]
+    #[arg(long, global = true, env = "KMESH_STATE_DIR", hide_env_values = true, default_value = places::DEFAULT_STATE_DIR)]
     pub state_dir: PathBuf,
     /// What Kmesh keeps while it runs.
-    #[arg(long, global = true, env = "KMESH_RUN_DIR", default_value = places::DEFAULT_RUN_DIR)]
+    #[arg(long, global = true, env = "KMESH_RUN_DIR", hide_env_values = true, default_value = places::DEFAULT_RUN_DIR)]
     pub run_dir: PathBuf,
 }
 
@@ -274,8 +274,15 @@ mod tests {
     #[test]
     fn every_verb_that_works_has_examples() {
         for verb in Cli::command().get_subcommands() {
-            let help = verb.get_after_help().map(ToString::to_string).unwrap_or_default();
-            assert!(verb.get_name() == "man" || help.contains("Examples:"), "{}", verb.get_name());
+            let help = verb
+                .get_after_help()
+                .map(ToString::to_string)
+                .unwrap_or_default();
+            assert!(
+                verb.get_name() == "man" || help.contains("Examples:"),
+                "{}",
+                verb.get_name()
+            );
         }
     }
 

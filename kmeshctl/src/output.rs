@@ -35,8 +35,9 @@ impl Style {
     /// The style for standard output.
     #[must_use]
     pub fn new(when: When) -> Self {
-        let auto =
-            || io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
+        let auto = || {
+            io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
+        };
         Self {
             color: match when {
                 When::Auto => auto(),
@@ -116,7 +117,12 @@ impl Progress {
     /// Nothing is shown yet.
     #[must_use]
     pub fn new(what: &'static str) -> Self {
-        Self { began: Instant::now(), what, bar: None, terminal: io::stderr().is_terminal() }
+        Self {
+            began: Instant::now(),
+            what,
+            bar: None,
+            terminal: io::stderr().is_terminal(),
+        }
     }
 
     /// `done` of `all` are done.
@@ -152,7 +158,10 @@ mod tests {
     #[test]
     fn without_colour_a_word_is_only_the_word() {
         assert_eq!(Style::new(When::Never).paint(Tone::Bad, "error"), "error");
-        assert_eq!(Style::new(When::Always).paint(Tone::Bad, "error"), "\x1b[31merror\x1b[0m");
+        assert_eq!(
+            Style::new(When::Always).paint(Tone::Bad, "error"),
+            "\x1b[31merror\x1b[0m"
+        );
     }
 
     #[test]

@@ -137,7 +137,7 @@ pub struct Failure {
 #[derive(Debug, thiserror::Error)]
 pub enum PurgeStepError {
     /// A kernel object.
-    #[error("{0}")]
+    #[error(transparent)]
     Kernel(KernelError),
     /// A file.
     #[error("remove {}", path.display())]

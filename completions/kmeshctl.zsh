@@ -1,0 +1,311 @@
+#compdef kmeshctl
+
+autoload -U is-at-least
+
+_kmeshctl() {
+    typeset -A opt_args
+    typeset -a _arguments_options
+    local ret=1
+
+    if is-at-least 5.2; then
+        _arguments_options=(-s -S -C)
+    else
+        _arguments_options=(-s -C)
+    fi
+
+    local context curcontext="$curcontext" state line
+    _arguments "${_arguments_options[@]}" : \
+'--bpf-root=[Kmesh'\''s directory on a BPF file system]:BPF_ROOT:_files' \
+'--cgroup=[The cgroup whose connections are governed \[default\: the root of the cgroup2 hierarchy\]]:CGROUP:_files' \
+'--state-dir=[What Kmesh keeps over a reboot]:STATE_DIR:_files' \
+'--run-dir=[What Kmesh keeps while it runs]:RUN_DIR:_files' \
+'--color=[Colours\: \`auto\` means on a terminal, unless \`NO_COLOR\` is set]:WHEN:((auto\:"On a terminal"
+always\:"Always"
+never\:"Never"))' \
+'-v[Say more on standard error]' \
+'--verbose[Say more on standard error]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+'-V[Print version]' \
+'--version[Print version]' \
+":: :_kmeshctl_commands" \
+"*::: :->kmeshctl" \
+&& ret=0
+    case $state in
+    (kmeshctl)
+        words=($line[1] "${words[@]}")
+        (( CURRENT += 1 ))
+        curcontext="${curcontext%:*:*}:kmeshctl-command-$line[1]:"
+        case $line[1] in
+            (dump)
+_arguments "${_arguments_options[@]}" : \
+'-o+[How to write it]:OUTPUT:((table\:"For people"
+wide\:"For people with wide screens"
+json\:"For scripts"
+yaml\:"For both"))' \
+'--output=[How to write it]:OUTPUT:((table\:"For people"
+wide\:"For people with wide screens"
+json\:"For scripts"
+yaml\:"For both"))' \
+'--service=[Only services whose name has this text]:TEXT:_default' \
+'--workload=[Only workloads whose uid has this text]:TEXT:_default' \
+'--address=[Only what has this address]:IP:_default' \
+'--bpf-root=[Kmesh'\''s directory on a BPF file system]:BPF_ROOT:_files' \
+'--cgroup=[The cgroup whose connections are governed \[default\: the root of the cgroup2 hierarchy\]]:CGROUP:_files' \
+'--state-dir=[What Kmesh keeps over a reboot]:STATE_DIR:_files' \
+'--run-dir=[What Kmesh keeps while it runs]:RUN_DIR:_files' \
+'--color=[Colours\: \`auto\` means on a terminal, unless \`NO_COLOR\` is set]:WHEN:((auto\:"On a terminal"
+always\:"Always"
+never\:"Never"))' \
+'--stamp[Write the time into the snapshot (then two dumps of the same state differ)]' \
+'-v[Say more on standard error]' \
+'--verbose[Say more on standard error]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+'::what -- What to show:((maps\:"Services, workloads, pods, settings, counters; limits and fill"
+programs\:"The programs, and whether they run"
+links\:"The links that keep them attached"
+pods\:"The managed pods of this node"
+all\:"All of it; as JSON or YAML\: a complete snapshot"))' \
+'*::names -- Only these maps or hooks:_default' \
+&& ret=0
+;;
+(restore)
+_arguments "${_arguments_options[@]}" : \
+'*--only=[Only these parts]:PART:((settings\:"What the programs are told"
+services\:"Services and waypoints"
+workloads\:"Workloads"
+pods\:"Managed pods"))' \
+'--bpf-root=[Kmesh'\''s directory on a BPF file system]:BPF_ROOT:_files' \
+'--cgroup=[The cgroup whose connections are governed \[default\: the root of the cgroup2 hierarchy\]]:CGROUP:_files' \
+'--state-dir=[What Kmesh keeps over a reboot]:STATE_DIR:_files' \
+'--run-dir=[What Kmesh keeps while it runs]:RUN_DIR:_files' \
+'--color=[Colours\: \`auto\` means on a terminal, unless \`NO_COLOR\` is set]:WHEN:((auto\:"On a terminal"
+always\:"Always"
+never\:"Never"))' \
+'--dry-run[Show what would change, and change nothing]' \
+'-v[Say more on standard error]' \
+'--verbose[Say more on standard error]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+':file -- The snapshot, JSON or YAML; `-` is standard input:_files' \
+&& ret=0
+;;
+(verify)
+_arguments "${_arguments_options[@]}" : \
+'--against=[Compare the tables with this snapshot, too; \`-\` is standard input]:FILE:_files' \
+'-o+[How to write it]:OUTPUT:((table\:"One line each"
+json\:"For scripts"))' \
+'--output=[How to write it]:OUTPUT:((table\:"One line each"
+json\:"For scripts"))' \
+'--bpf-root=[Kmesh'\''s directory on a BPF file system]:BPF_ROOT:_files' \
+'--cgroup=[The cgroup whose connections are governed \[default\: the root of the cgroup2 hierarchy\]]:CGROUP:_files' \
+'--state-dir=[What Kmesh keeps over a reboot]:STATE_DIR:_files' \
+'--run-dir=[What Kmesh keeps while it runs]:RUN_DIR:_files' \
+'--color=[Colours\: \`auto\` means on a terminal, unless \`NO_COLOR\` is set]:WHEN:((auto\:"On a terminal"
+always\:"Always"
+never\:"Never"))' \
+'-v[Say more on standard error]' \
+'--verbose[Say more on standard error]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+&& ret=0
+;;
+(purge)
+_arguments "${_arguments_options[@]}" : \
+'--bpf-root=[Kmesh'\''s directory on a BPF file system]:BPF_ROOT:_files' \
+'--cgroup=[The cgroup whose connections are governed \[default\: the root of the cgroup2 hierarchy\]]:CGROUP:_files' \
+'--state-dir=[What Kmesh keeps over a reboot]:STATE_DIR:_files' \
+'--run-dir=[What Kmesh keeps while it runs]:RUN_DIR:_files' \
+'--color=[Colours\: \`auto\` means on a terminal, unless \`NO_COLOR\` is set]:WHEN:((auto\:"On a terminal"
+always\:"Always"
+never\:"Never"))' \
+'-y[Do not ask]' \
+'--yes[Do not ask]' \
+'(-y --yes --stop-daemon)--dry-run[Show what would go, and remove nothing]' \
+'--stop-daemon[End a daemon that is running (SIGTERM), and wait for its end]' \
+'-v[Say more on standard error]' \
+'--verbose[Say more on standard error]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+&& ret=0
+;;
+(completions)
+_arguments "${_arguments_options[@]}" : \
+'--bpf-root=[Kmesh'\''s directory on a BPF file system]:BPF_ROOT:_files' \
+'--cgroup=[The cgroup whose connections are governed \[default\: the root of the cgroup2 hierarchy\]]:CGROUP:_files' \
+'--state-dir=[What Kmesh keeps over a reboot]:STATE_DIR:_files' \
+'--run-dir=[What Kmesh keeps while it runs]:RUN_DIR:_files' \
+'--color=[Colours\: \`auto\` means on a terminal, unless \`NO_COLOR\` is set]:WHEN:((auto\:"On a terminal"
+always\:"Always"
+never\:"Never"))' \
+'-v[Say more on standard error]' \
+'--verbose[Say more on standard error]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+':shell -- The shell:((bash\:"GNU Bash"
+zsh\:"Zsh"
+fish\:"Fish"))' \
+&& ret=0
+;;
+(man)
+_arguments "${_arguments_options[@]}" : \
+'--bpf-root=[Kmesh'\''s directory on a BPF file system]:BPF_ROOT:_files' \
+'--cgroup=[The cgroup whose connections are governed \[default\: the root of the cgroup2 hierarchy\]]:CGROUP:_files' \
+'--state-dir=[What Kmesh keeps over a reboot]:STATE_DIR:_files' \
+'--run-dir=[What Kmesh keeps while it runs]:RUN_DIR:_files' \
+'--color=[Colours\: \`auto\` means on a terminal, unless \`NO_COLOR\` is set]:WHEN:((auto\:"On a terminal"
+always\:"Always"
+never\:"Never"))' \
+'-v[Say more on standard error]' \
+'--verbose[Say more on standard error]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+&& ret=0
+;;
+(help)
+_arguments "${_arguments_options[@]}" : \
+":: :_kmeshctl__subcmd__help_commands" \
+"*::: :->help" \
+&& ret=0
+
+    case $state in
+    (help)
+        words=($line[1] "${words[@]}")
+        (( CURRENT += 1 ))
+        curcontext="${curcontext%:*:*}:kmeshctl-help-command-$line[1]:"
+        case $line[1] in
+            (dump)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
+(restore)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
+(verify)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
+(purge)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
+(completions)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
+(man)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
+(help)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
+        esac
+    ;;
+esac
+;;
+        esac
+    ;;
+esac
+}
+
+(( $+functions[_kmeshctl_commands] )) ||
+_kmeshctl_commands() {
+    local commands; commands=(
+'dump:Show what is in the kernel, by name; \`dump all -o json\` is a snapshot that restore takes' \
+'restore:Make the kernel'\''s tables say what a snapshot says' \
+'verify:Check pins, links, programs, tables and pods, and the tables against a snapshot' \
+'purge:Remove everything of Kmesh from this node'\''s kernel and disk, and prove it' \
+'completions:Write a completion script for a shell' \
+'man:Write the manual page' \
+'help:Print this message or the help of the given subcommand(s)' \
+    )
+    _describe -t commands 'kmeshctl commands' commands "$@"
+}
+(( $+functions[_kmeshctl__subcmd__completions_commands] )) ||
+_kmeshctl__subcmd__completions_commands() {
+    local commands; commands=()
+    _describe -t commands 'kmeshctl completions commands' commands "$@"
+}
+(( $+functions[_kmeshctl__subcmd__dump_commands] )) ||
+_kmeshctl__subcmd__dump_commands() {
+    local commands; commands=()
+    _describe -t commands 'kmeshctl dump commands' commands "$@"
+}
+(( $+functions[_kmeshctl__subcmd__help_commands] )) ||
+_kmeshctl__subcmd__help_commands() {
+    local commands; commands=(
+'dump:Show what is in the kernel, by name; \`dump all -o json\` is a snapshot that restore takes' \
+'restore:Make the kernel'\''s tables say what a snapshot says' \
+'verify:Check pins, links, programs, tables and pods, and the tables against a snapshot' \
+'purge:Remove everything of Kmesh from this node'\''s kernel and disk, and prove it' \
+'completions:Write a completion script for a shell' \
+'man:Write the manual page' \
+'help:Print this message or the help of the given subcommand(s)' \
+    )
+    _describe -t commands 'kmeshctl help commands' commands "$@"
+}
+(( $+functions[_kmeshctl__subcmd__help__subcmd__completions_commands] )) ||
+_kmeshctl__subcmd__help__subcmd__completions_commands() {
+    local commands; commands=()
+    _describe -t commands 'kmeshctl help completions commands' commands "$@"
+}
+(( $+functions[_kmeshctl__subcmd__help__subcmd__dump_commands] )) ||
+_kmeshctl__subcmd__help__subcmd__dump_commands() {
+    local commands; commands=()
+    _describe -t commands 'kmeshctl help dump commands' commands "$@"
+}
+(( $+functions[_kmeshctl__subcmd__help__subcmd__help_commands] )) ||
+_kmeshctl__subcmd__help__subcmd__help_commands() {
+    local commands; commands=()
+    _describe -t commands 'kmeshctl help help commands' commands "$@"
+}
+(( $+functions[_kmeshctl__subcmd__help__subcmd__man_commands] )) ||
+_kmeshctl__subcmd__help__subcmd__man_commands() {
+    local commands; commands=()
+    _describe -t commands 'kmeshctl help man commands' commands "$@"
+}
+(( $+functions[_kmeshctl__subcmd__help__subcmd__purge_commands] )) ||
+_kmeshctl__subcmd__help__subcmd__purge_commands() {
+    local commands; commands=()
+    _describe -t commands 'kmeshctl help purge commands' commands "$@"
+}
+(( $+functions[_kmeshctl__subcmd__help__subcmd__restore_commands] )) ||
+_kmeshctl__subcmd__help__subcmd__restore_commands() {
+    local commands; commands=()
+    _describe -t commands 'kmeshctl help restore commands' commands "$@"
+}
+(( $+functions[_kmeshctl__subcmd__help__subcmd__verify_commands] )) ||
+_kmeshctl__subcmd__help__subcmd__verify_commands() {
+    local commands; commands=()
+    _describe -t commands 'kmeshctl help verify commands' commands "$@"
+}
+(( $+functions[_kmeshctl__subcmd__man_commands] )) ||
+_kmeshctl__subcmd__man_commands() {
+    local commands; commands=()
+    _describe -t commands 'kmeshctl man commands' commands "$@"
+}
+(( $+functions[_kmeshctl__subcmd__purge_commands] )) ||
+_kmeshctl__subcmd__purge_commands() {
+    local commands; commands=()
+    _describe -t commands 'kmeshctl purge commands' commands "$@"
+}
+(( $+functions[_kmeshctl__subcmd__restore_commands] )) ||
+_kmeshctl__subcmd__restore_commands() {
+    local commands; commands=()
+    _describe -t commands 'kmeshctl restore commands' commands "$@"
+}
+(( $+functions[_kmeshctl__subcmd__verify_commands] )) ||
+_kmeshctl__subcmd__verify_commands() {
+    local commands; commands=()
+    _describe -t commands 'kmeshctl verify commands' commands "$@"
+}
+
+if [ "$funcstack[1]" = "_kmeshctl" ]; then
+    _kmeshctl "$@"
+else
+    compdef _kmeshctl kmeshctl
+fi

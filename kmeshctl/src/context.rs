@@ -1,0 +1,155 @@
+//! Where to look and how to look: the arguments resolved, and the clear words for a machine that
+//! is not as it must be.
+//!
+//! It refuses kernels that are too old and users who may not ask, before anything is touched.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use kmesh_bpf::check::Finding;
+use kmesh_bpf::kernel::linux::Linux;
+use kmesh_bpf::lock::{self, LockError, WriterLock};
+use kmesh_bpf::pins::{self, Root};
+use kmesh_bpf::{boot, cgroup};
+
+use crate::args::{Cli, Places};
+use crate::output::Style;
+
+/// The arguments that every verb shares, resolved.
+#[derive(Debug)]
+pub struct Context {
+    /// The pins.
+    pub root: Root,
+    /// The cgroup, where it was named.
+    pub cgroup: Option<PathBuf>,
+    /// What outlives a reboot.
+    pub state_dir: PathBuf,
+    /// What does not.
+    pub run_dir: PathBuf,
+    /// Say more.
+    pub verbose: bool,
+    /// How standard output looks.
+    pub style: Style,
+}
+
+/// `BPF_FS_MAGIC`.
+const BPF_FS: u64 = 0xcafe_4a11;
+
+impl Context {
+    /// From the command line.
+    #[must_use]
+    pub fn new(cli: &Cli) -> Self {
+        let Places {
+            bpf_root,
+            cgroup,
+            state_dir,
+            run_dir,
+        } = &cli.places;
+        Self {
+            root: Root::new(bpf_root),
+            cgroup: cgroup.clone(),
+            state_dir: state_dir.clone(),
+            run_dir: run_dir.clone(),
+            verbose: cli.verbose,
+            style: Style::new(cli.color),
+        }
+    }
+
+    /// A door to the kernel, if this user and this kernel will do.
+    #[expect(clippy::unused_self, reason = "the door belongs to what was resolved")]
+    pub fn kernel(&self) -> anyhow::Result<Linux> {
+        boot::require_kernel()?;
+        if !rustix::process::geteuid().is_root() {
+            bail!("kmeshctl must run as root: it asks the kernel about BPF objects; try sudo");
+        }
+        Ok(Linux::new())
+    }
+
+    /// Whether the operator named a root of his own.
+    #[must_use]
+    pub fn own_place(&self) -> bool {
+        self.root.path() != Path::new(pins::DEFAULT_ROOT)
+    }
+
+    /// Whether anything is at the root. No BPF file system there is an error.
+    pub fn is_installed(&self) -> anyhow::Result<bool> {
+        let root = self.root.path();
+        let Some(there) = root.ancestors().find(|path| path.exists()) else {
+            bail!("{} is not a path", root.display());
+        };
+        if !is_bpffs(there)? {
+            return Err(LockError::NotBpffs {
+                root: root.to_owned(),
+            }
+            .into());
+        }
+        let mut entries = match std::fs::read_dir(root) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(error).with_context(|| format!("read {}", root.display())),
+        };
+        Ok(entries.next().is_some())
+    }
+
+    /// Refuses a root where nothing is.
+    pub fn require_installed(&self) -> anyhow::Result<()> {
+        if self.is_installed()? {
+            return Ok(());
+        }
+        bail!(
+            "nothing is installed here: {} is empty; start kmeshd, or kmeshctl restore FILE",
+            self.root.path().display()
+        )
+    }
+
+    /// The cgroup whose connections are governed.
+    pub fn cgroup(&self) -> anyhow::Result<PathBuf> {
+        match &self.cgroup {
+            Some(path) => {
+                std::fs::metadata(path)
+                    .with_context(|| format!("look at cgroup {}", path.display()))?;
+                Ok(path.clone())
+            }
+            None => Ok(cgroup::find_root()?),
+        }
+    }
+
+    /// The writer's lock; whoever holds it is named, and what to do.
+    pub fn lock(&self) -> anyhow::Result<WriterLock> {
+        lock::acquire(&self.root, self.own_place()).map_err(|error| match error {
+            LockError::Held { holder, .. } => anyhow::anyhow!(
+                "{} (pid {}) writes the tables now, and would undo what is written beside it; \
+                 end it first: kill -TERM {} (what is in force stays in force), then run this again",
+                holder.command,
+                holder.pid,
+                holder.pid
+            ),
+            other => other.into(),
+        })
+    }
+
+    /// Says something on standard error.
+    #[expect(clippy::unused_self, reason = "talk goes where the context says")]
+    pub fn say(&self, text: &str) {
+        eprintln!("kmeshctl: {text}");
+    }
+
+    /// Says something on standard error, if asked to say more.
+    pub fn mutter(&self, text: &str) {
+        if self.verbose {
+            self.say(text);
+        }
+    }
+}
+
+fn is_bpffs(path: &Path) -> anyhow::Result<bool> {
+    let fs = rustix::fs::statfs(path)
+        .with_context(|| format!("ask which file system {} is on", path.display()))?;
+    Ok(u64::try_from(fs.f_type).is_ok_and(|kind| kind == BPF_FS))
+}
+
+/// A finding in one line.
+#[must_use]
+pub fn line(finding: &Finding) -> String {
+    format!("{}: {}", finding.object, finding.problem)
+}

@@ -1,0 +1,325 @@
+//! What dump shows, as tables for people.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+
+use kmesh_bpf::layout::COUNTERS;
+use kmesh_bpf::snapshot::{PodEntry, PodMode, ServiceEntry, WorkloadEntry};
+use kmesh_bpf::want::{Endpoint, Family, Mode, Settings, WaypointRef};
+
+use crate::output::{Style, table, write_table};
+use crate::view::{LinkView, MapView, ProgramView, is_waypoint};
+
+/// How many names a narrow table shows in one cell.
+const SHOWN: usize = 3;
+
+/// Services, then waypoints.
+pub fn services(
+    out: &mut dyn Write,
+    style: Style,
+    wide: bool,
+    services: &[ServiceEntry],
+) -> io::Result<()> {
+    for (heading, waypoints) in [("Services", false), ("Waypoints", true)] {
+        let rows: Vec<_> = services
+            .iter()
+            .filter(|s| is_waypoint(s.kind) == waypoints)
+            .collect();
+        if rows.is_empty() {
+            continue;
+        }
+        style.heading(out, &format!("{heading} ({})", rows.len()))?;
+        let mut table = table(&[
+            "NAME",
+            "PORT",
+            "FAMILY",
+            "VIPS",
+            "MODE",
+            "SYNCED",
+            "WAYPOINT",
+            "ENDPOINTS",
+        ]);
+        for service in rows {
+            table.add_row([
+                service.name.to_string(),
+                service.port.to_string(),
+                family(service.family).to_owned(),
+                list(wide, service.vips.iter().map(ToString::to_string)),
+                mode(service.mode).to_owned(),
+                yes(service.synced),
+                waypoint(service.waypoint.as_ref()),
+                endpoints(wide, &service.endpoints),
+            ]);
+        }
+        write_table(out, &table)?;
+        writeln!(out)?;
+    }
+    Ok(())
+}
+
+/// Workloads.
+pub fn workloads(
+    out: &mut dyn Write,
+    style: Style,
+    wide: bool,
+    workloads: &[WorkloadEntry],
+) -> io::Result<()> {
+    style.heading(out, &format!("Workloads ({})", workloads.len()))?;
+    let mut header = vec!["UID", "ADDRESSES", "WAYPOINT"];
+    if wide {
+        header.extend(["DIALLED-V4", "DIALLED-V6", "IDENTITY", "IS-WAYPOINT"]);
+    }
+    let mut table = table(&header);
+    for workload in workloads {
+        let mut row = vec![
+            workload.uid.to_string(),
+            list(wide, workload.addresses.iter().map(ToString::to_string)),
+            waypoint(workload.waypoint.as_ref()),
+        ];
+        if wide {
+            row.extend([
+                workload.v4.map_or_else(dash, |v4| v4.to_string()),
+                workload.v6.map_or_else(dash, |v6| v6.to_string()),
+                workload
+                    .identity
+                    .as_ref()
+                    .map_or_else(dash, ToString::to_string),
+                yes(workload.is_waypoint),
+            ]);
+        }
+        table.add_row(row);
+    }
+    write_table(out, &table)?;
+    writeln!(out)
+}
+
+/// Managed pods.
+pub fn pods(out: &mut dyn Write, style: Style, pods: &[PodEntry]) -> io::Result<()> {
+    style.heading(out, &format!("Pods ({})", pods.len()))?;
+    let mut table = table(&["UID", "MODE", "COOKIE", "NETNS"]);
+    for pod in pods {
+        table.add_row([
+            pod.uid.as_ref().map_or_else(dash, ToString::to_string),
+            match pod.mode {
+                PodMode::Managed => "managed",
+                PodMode::Bypass => "bypass",
+            }
+            .to_owned(),
+            pod.cookie.to_string(),
+            pod.netns.clone().unwrap_or_else(dash),
+        ]);
+    }
+    write_table(out, &table)?;
+    writeln!(out)
+}
+
+/// What the programs are told.
+pub fn settings(out: &mut dyn Write, style: Style, settings: &Settings) -> io::Result<()> {
+    style.heading(out, "Settings")?;
+    let mut table = table(&["SETTING", "VALUE"]);
+    let metadata = serde_json::to_value(settings.metadata).map_err(io::Error::from)?;
+    table.add_row(["metadata", metadata.as_str().unwrap_or_default()]);
+    table.add_row(["peername", &yes(settings.peername)]);
+    let ports: Vec<_> = settings
+        .exempt_ports
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    let ports = if ports.is_empty() {
+        dash()
+    } else {
+        ports.join(",")
+    };
+    table.add_row(["exempt ports", &ports]);
+    write_table(out, &table)?;
+    writeln!(out)
+}
+
+/// Counters that are not zero; all of them when wide.
+pub fn counters(
+    out: &mut dyn Write,
+    style: Style,
+    wide: bool,
+    counters: &BTreeMap<&'static str, u64>,
+) -> io::Result<()> {
+    style.heading(out, "Counters")?;
+    let mut table = table(&["COUNTER", "VALUE", "WHAT"]);
+    for counter in &COUNTERS {
+        let value = counters.get(counter.name).copied().unwrap_or_default();
+        if wide || value != 0 {
+            table.add_row([
+                counter.name.to_owned(),
+                value.to_string(),
+                counter.help.to_owned(),
+            ]);
+        }
+    }
+    write_table(out, &table)?;
+    writeln!(out)
+}
+
+/// Maps with limit and fill.
+pub fn maps(out: &mut dyn Write, style: Style, wide: bool, maps: &[MapView]) -> io::Result<()> {
+    style.heading(out, "Maps")?;
+    let mut header = vec!["MAP", "USED", "LIMIT", "FILL", "RAISED-BY"];
+    if wide {
+        header.extend(["ID", "KEY", "VALUE"]);
+    }
+    let mut table = table(&header);
+    for map in maps {
+        let percent = |used: u64| format!("{} %", used * 100 / u64::from(map.limit.max(1)));
+        let mut row = vec![
+            map.name.to_owned(),
+            map.used.map_or_else(dash, |used| used.to_string()),
+            map.limit.to_string(),
+            map.used.map_or_else(dash, percent),
+            map.limit_option.map_or_else(dash, str::to_owned),
+        ];
+        if wide {
+            row.extend([
+                map.id.to_string(),
+                format!("{} B", map.key_size),
+                format!("{} B", map.value_size),
+            ]);
+        }
+        table.add_row(row);
+    }
+    write_table(out, &table)?;
+    writeln!(out)
+}
+
+/// Programs.
+pub fn programs(
+    out: &mut dyn Write,
+    style: Style,
+    wide: bool,
+    programs: &[ProgramView],
+) -> io::Result<()> {
+    style.heading(out, "Programs")?;
+    let mut header = vec!["HOOK", "STATE", "ID", "NAME", "BUILD", "THIS-BUILD"];
+    if wide {
+        header.extend(["TAG", "VERIFIED", "ORDER", "MAPS"]);
+    }
+    let mut table = table(&header);
+    let ids = |ids: &[u32]| list(true, ids.iter().map(ToString::to_string));
+    for program in programs {
+        let mut row = vec![
+            program.hook.to_owned(),
+            program.state.to_owned(),
+            program.id.map_or_else(dash, |id| id.to_string()),
+            program.name.clone().unwrap_or_else(dash),
+            program.build.clone(),
+            yes(program.same_build),
+        ];
+        if wide {
+            row.extend([
+                program.tag.clone().unwrap_or_else(dash),
+                program
+                    .verified_instructions
+                    .map_or_else(dash, |count| count.to_string()),
+                ids(&program.order),
+                ids(&program.maps),
+            ]);
+        }
+        table.add_row(row);
+    }
+    write_table(out, &table)?;
+    writeln!(out)
+}
+
+/// Links.
+pub fn links(out: &mut dyn Write, style: Style, links: &[LinkView]) -> io::Result<()> {
+    style.heading(out, "Links")?;
+    let mut table = table(&["HOOK", "ID", "PROGRAM", "CGROUP-ID", "ATTACHED"]);
+    for link in links {
+        table.add_row([
+            link.hook.to_owned(),
+            link.id.to_string(),
+            link.program.to_string(),
+            link.cgroup_id.to_string(),
+            yes(link.attached),
+        ]);
+    }
+    write_table(out, &table)?;
+    writeln!(out)
+}
+
+/// Where and of which state all this is.
+pub fn about(
+    out: &mut dyn Write,
+    root: &std::path::Path,
+    layout: u32,
+    generation: u64,
+    consistent: bool,
+) -> io::Result<()> {
+    let note = if consistent { "" } else { " (not consistent)" };
+    writeln!(
+        out,
+        "{}: layout {layout}, generation {generation}{note}\n",
+        root.display()
+    )
+}
+
+fn dash() -> String {
+    "-".to_owned()
+}
+
+fn yes(value: bool) -> String {
+    if value { "yes" } else { "no" }.to_owned()
+}
+
+fn family(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "ipv4",
+        Family::V6 => "ipv6",
+    }
+}
+
+fn mode(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Standard => "standard",
+        Mode::Strict => "strict",
+        Mode::Failover => "failover",
+        Mode::Passthrough => "passthrough",
+    }
+}
+
+fn waypoint(waypoint: Option<&WaypointRef>) -> String {
+    waypoint.map_or_else(dash, |waypoint| {
+        format!("{}:{}", waypoint.name, waypoint.port)
+    })
+}
+
+fn endpoints(wide: bool, endpoints: &[Endpoint]) -> String {
+    list(
+        wide,
+        endpoints
+            .iter()
+            .map(|endpoint| format!("{}:{}", endpoint.workload, endpoint.port)),
+    )
+}
+
+/// Names with commas; a narrow table shows the first few and how many more there are.
+fn list(wide: bool, names: impl Iterator<Item = String>) -> String {
+    let names: Vec<_> = names.collect();
+    if names.is_empty() {
+        return dash();
+    }
+    if wide || names.len() <= SHOWN {
+        return names.join(",");
+    }
+    format!("{},+{} more", names[..SHOWN].join(","), names.len() - SHOWN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_narrow_cell_says_how_many_more_there_are() {
+        let names = || (1..=5).map(|n| format!("n{n}"));
+        assert_eq!(list(false, names()), "n1,n2,n3,+2 more");
+        assert_eq!(list(true, names()), "n1,n2,n3,n4,n5");
+        assert_eq!(list(false, std::iter::empty()), "-");
+    }
+}

@@ -1,0 +1,48 @@
+//! One file per verb. Each turns its arguments into calls of `kmesh_bpf` and words; none has a
+//! rule of its own.
+
+pub mod completions;
+pub mod dump;
+pub mod man;
+pub mod purge;
+pub mod restore;
+pub mod verify;
+
+use std::io::Read as _;
+use std::path::Path;
+
+use anyhow::Context as _;
+use kmesh_bpf::snapshot::Snapshot;
+
+/// How a verb ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// All is good.
+    Good,
+    /// Something differs, is wrong or is left.
+    Differs,
+}
+
+impl End {
+    /// Good, if this holds.
+    #[must_use]
+    pub fn good_if(good: bool) -> Self {
+        if good { Self::Good } else { Self::Differs }
+    }
+}
+
+/// Reads a snapshot; `-` is standard input.
+fn read_snapshot(file: &Path) -> anyhow::Result<Snapshot> {
+    let mut text = Vec::new();
+    let origin = if file == Path::new("-") {
+        std::io::stdin()
+            .lock()
+            .read_to_end(&mut text)
+            .context("read standard input")?;
+        "standard input".to_owned()
+    } else {
+        text = std::fs::read(file).with_context(|| format!("read {}", file.display()))?;
+        file.display().to_string()
+    };
+    Ok(Snapshot::parse(&text, &origin)?)
+}

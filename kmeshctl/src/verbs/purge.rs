@@ -1,0 +1,162 @@
+//! `kmeshctl purge`: says what goes, asks, removes it, and says what is left.
+
+use std::io::{self, BufRead as _, IsTerminal as _, Write};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use kmesh_bpf::lock::{self, Holder, LockError, WriterLock};
+use kmesh_bpf::purge::{self, Places, Plan, Purged};
+use rustix::process::{Pid, PidfdFlags, Signal};
+
+use super::End;
+use crate::args::Purge;
+use crate::context::Context;
+use crate::output::Progress;
+
+/// Plans, asks, runs, looks again.
+pub fn run(ctx: &Context, args: &Purge, out: &mut dyn Write) -> anyhow::Result<End> {
+    let mut kernel = ctx.kernel()?;
+    let cgroup = search_at(ctx)?;
+    let places = Places {
+        root: ctx.root.path(),
+        cgroup: cgroup.as_deref(),
+        state_dir: &ctx.state_dir,
+        run_dir: &ctx.run_dir,
+    };
+    if args.dry_run {
+        let plan = purge::plan(&kernel, &places)?;
+        say_plan(&plan, out)?;
+        return Ok(End::Good);
+    }
+    if args.stop_daemon
+        && let Some(holder) = lock::holder(&ctx.root)?
+    {
+        stop(ctx, &holder)?;
+    }
+    let lock = take_lock(ctx)?;
+    let plan = purge::plan(&kernel, &places)?;
+    say_plan(&plan, out)?;
+    if plan.is_empty() && plan.foreign.is_empty() {
+        return Ok(End::Good);
+    }
+    if !args.yes && !plan.is_empty() {
+        ask(out)?;
+    }
+    let mut progress = Progress::new("purge");
+    let purged = purge::run(&mut kernel, &places, &plan, &mut |done, all| {
+        progress.tell(done as u64, all as u64);
+    })?;
+    drop(progress);
+    drop(lock);
+    say_result(purged, out)
+}
+
+/// Links that lost their pins are searched at the cgroup; but not at the root of the hierarchy
+/// for a place of one's own: another Kmesh's links may stand there.
+fn search_at(ctx: &Context) -> anyhow::Result<Option<std::path::PathBuf>> {
+    if ctx.own_place() && ctx.cgroup.is_none() {
+        return Ok(None);
+    }
+    match ctx.cgroup() {
+        Ok(path) => Ok(Some(path)),
+        // What has pins is found without it.
+        Err(error) if ctx.cgroup.is_none() => {
+            ctx.say(&format!("{error:#}; links without pins are not searched"));
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// The writer's lock; `None` where there is no root to lock.
+fn take_lock(ctx: &Context) -> anyhow::Result<Option<WriterLock>> {
+    match lock::acquire_existing(&ctx.root) {
+        Ok(lock) => Ok(Some(lock)),
+        Err(LockError::Absent { .. } | LockError::NotBpffs { .. }) => Ok(None),
+        Err(LockError::Held { holder, .. }) => bail!(
+            "{} (pid {}) is running and would make again what is removed; end it first, or let \
+             purge do it: kmeshctl purge --stop-daemon",
+            holder.command,
+            holder.pid
+        ),
+        Err(other) => Err(other.into()),
+    }
+}
+
+const STOPS_WITHIN: Duration = Duration::from_secs(15);
+
+/// Sends SIGTERM to the holder of the lock and waits for its end.
+fn stop(ctx: &Context, holder: &Holder) -> anyhow::Result<()> {
+    let who = format!("{} (pid {})", holder.command, holder.pid);
+    let pid = i32::try_from(holder.pid).ok().and_then(Pid::from_raw);
+    let Some(pid) = pid else {
+        bail!("the daemon is in another pid namespace: end it there, or run this on the host");
+    };
+    ctx.say(&format!("ending {who}"));
+    let process = match rustix::process::pidfd_open(pid, PidfdFlags::empty()) {
+        Ok(process) => process,
+        Err(rustix::io::Errno::SRCH) => return Ok(()),
+        Err(error) => return Err(error).with_context(|| format!("open {who}")),
+    };
+    rustix::process::pidfd_send_signal(&process, Signal::TERM)
+        .with_context(|| format!("send SIGTERM to {who}"))?;
+    let deadline = Instant::now() + STOPS_WITHIN;
+    while lock::holder(&ctx.root)?.is_some_and(|now| now.pid == holder.pid) {
+        if Instant::now() >= deadline {
+            bail!(
+                "{who} did not end within {} s of SIGTERM",
+                STOPS_WITHIN.as_secs()
+            );
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}
+
+fn say_plan(plan: &Plan, out: &mut dyn Write) -> io::Result<()> {
+    if plan.is_empty() {
+        writeln!(out, "nothing to do: Kmesh left nothing here")?;
+    }
+    for step in &plan.steps {
+        writeln!(out, "{step}")?;
+    }
+    for foreign in &plan.foreign {
+        writeln!(out, "not Kmesh's, left alone: {foreign}")?;
+    }
+    out.flush()
+}
+
+/// Goes on only when somebody at a terminal says yes.
+fn ask(out: &mut dyn Write) -> anyhow::Result<()> {
+    if !io::stdin().is_terminal() {
+        bail!("purge removes all of this; say --yes where nobody can be asked");
+    }
+    out.flush()?;
+    eprint!("Remove all of this? New connections will no longer be governed. [y/N] ");
+    let mut answer = String::new();
+    io::stdin()
+        .lock()
+        .read_line(&mut answer)
+        .context("read the answer")?;
+    if !matches!(answer.trim(), "y" | "Y" | "yes") {
+        bail!("nothing was removed");
+    }
+    Ok(())
+}
+
+fn say_result(purged: Purged, out: &mut dyn Write) -> anyhow::Result<End> {
+    for failure in purged.failures {
+        eprintln!(
+            "kmeshctl: failed: {}: {:#}",
+            failure.step,
+            anyhow::Error::new(failure.error)
+        );
+    }
+    for left in &purged.left {
+        writeln!(out, "left: {left}")?;
+    }
+    if purged.left.is_empty() {
+        writeln!(out, "done: {} steps; nothing is left", purged.done)?;
+    }
+    Ok(End::good_if(purged.left.is_empty()))
+}

@@ -1,0 +1,92 @@
+//! `kmeshctl verify`: the findings, one line each.
+
+use std::io::Write;
+
+use kmesh_bpf::check::{Finding, Severity};
+use kmesh_bpf::verify::{self, Report};
+
+use super::{End, read_snapshot};
+use crate::args::{FindingsFormat, Verify};
+use crate::context::Context;
+use crate::output::{Style, Tone, write_json};
+
+/// Looks, and says what it found.
+pub fn run(ctx: &Context, args: &Verify, out: &mut dyn Write) -> anyhow::Result<End> {
+    let mut kernel = ctx.kernel()?;
+    let against = args.against.as_deref().map(read_snapshot).transpose()?;
+    ctx.is_installed()?;
+    let report = verify::verify(&mut kernel, &ctx.root, &ctx.cgroup()?, against.as_ref())?;
+    match args.output {
+        FindingsFormat::Table => write_lines(ctx.style, &report, out)?,
+        FindingsFormat::Json => write_json(out, &report)?,
+    }
+    Ok(End::good_if(report.is_good()))
+}
+
+/// One line for each finding; one good word where there is none.
+pub fn write_lines(style: Style, report: &Report, out: &mut dyn Write) -> std::io::Result<()> {
+    for finding in &report.findings {
+        writeln!(out, "{}", line(style, finding))?;
+    }
+    if report.findings.is_empty() {
+        writeln!(
+            out,
+            "{}",
+            style.paint(Tone::Good, "good: everything is as it should be")
+        )?;
+    }
+    Ok(())
+}
+
+fn line(style: Style, finding: &Finding) -> String {
+    let severity = match finding.severity {
+        Severity::Error => style.paint(Tone::Bad, "error"),
+        Severity::Warning => style.paint(Tone::Warn, "warning"),
+    };
+    let Finding {
+        layer,
+        object,
+        problem,
+        fix,
+        ..
+    } = finding;
+    format!("{severity}: {layer}: {object}: {problem} [{fix}]")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::When;
+
+    fn report(severities: &[Severity]) -> Report {
+        let finding = |severity: &Severity| Finding {
+            severity: *severity,
+            layer: "links",
+            object: "connect4".to_owned(),
+            problem: "the link is missing".to_owned(),
+            fix: "start kmeshd".to_owned(),
+        };
+        Report {
+            findings: severities.iter().map(finding).collect(),
+        }
+    }
+
+    #[test]
+    fn each_finding_is_one_line_with_its_remedy() {
+        let mut out = Vec::new();
+        let report = report(&[Severity::Error, Severity::Warning]);
+        write_lines(Style::new(When::Never), &report, &mut out).unwrap();
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            "error: links: connect4: the link is missing [start kmeshd]\n\
+             warning: links: connect4: the link is missing [start kmeshd]\n"
+        );
+    }
+
+    #[test]
+    fn warnings_alone_are_good() {
+        assert!(report(&[]).is_good());
+        assert!(report(&[Severity::Warning]).is_good());
+        assert!(!report(&[Severity::Warning, Severity::Error]).is_good());
+    }
+}

@@ -1,0 +1,274 @@
+//! What dump shows, read once: the snapshot, the maps with limit and fill, hooks, counters.
+//!
+//! It holds no indices but where they are what is asked for (`dump programs`, `dump links`).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use kmesh_bpf::attach::HookState;
+use kmesh_bpf::kernel::{Id, KernelError, Objects, Pinned, Tables};
+use kmesh_bpf::layout::{COUNTERS, Map, NAME_CHUNK};
+use kmesh_bpf::pins::Root;
+use kmesh_bpf::snapshot::Snapshot;
+use kmesh_bpf::want::Kind;
+use serde::Serialize;
+
+/// A map as the kernel has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MapView {
+    /// Its pin's name.
+    pub name: &'static str,
+    /// The kernel's id.
+    pub id: u32,
+    /// Elements in use, where that means something.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub used: Option<u64>,
+    /// How many it holds.
+    pub limit: u32,
+    /// Bytes of a key.
+    pub key_size: u32,
+    /// Bytes of a value.
+    pub value_size: u32,
+    /// What raises the limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit_option: Option<&'static str>,
+}
+
+/// The maps that are pinned; fill as the snapshot says it.
+pub fn maps(
+    k: &impl Objects,
+    root: &Root,
+    snapshot: &Snapshot,
+) -> Result<Vec<MapView>, KernelError> {
+    let mut views = Vec::new();
+    for map in Map::ALL {
+        if let Some(Pinned::Map(info)) = k.pinned(&root.map(map))? {
+            views.push(MapView {
+                name: map.name(),
+                id: info.id,
+                used: used(map, snapshot),
+                limit: info.max_entries,
+                key_size: info.key_size,
+                value_size: info.value_size,
+                limit_option: map.limit_option(),
+            });
+        }
+    }
+    Ok(views)
+}
+
+/// Elements of a map that what the snapshot says needs. Slots and chunks that are reserved but
+/// not in use do not count.
+fn used(map: Map, snapshot: &Snapshot) -> Option<u64> {
+    let Snapshot {
+        services,
+        workloads,
+        pods,
+        ..
+    } = snapshot;
+    let count = match map {
+        Map::Frontend => {
+            services
+                .iter()
+                .map(|service| service.vips.len())
+                .sum::<usize>()
+                + workloads
+                    .iter()
+                    .map(|workload| workload.addresses.len())
+                    .sum::<usize>()
+        }
+        Map::Service => services.len(),
+        Map::Endpoint => services.iter().map(|service| service.endpoints.len()).sum(),
+        Map::Backend => workloads.len(),
+        Map::Names => {
+            let mut names: BTreeSet<&str> = services.iter().map(|s| &*s.name).collect();
+            names.extend(workloads.iter().map(|workload| &*workload.uid));
+            names.extend(
+                workloads
+                    .iter()
+                    .filter_map(|workload| workload.identity.as_deref()),
+            );
+            names
+                .iter()
+                .map(|name| name.len().div_ceil(NAME_CHUNK))
+                .sum()
+        }
+        Map::Manager => pods.as_ref()?.len(),
+        Map::DstInfo | Map::Socket | Map::Meta | Map::Settings | Map::Stats => return None,
+    };
+    Some(count as u64)
+}
+
+/// Counters by name, summed over the CPUs.
+pub fn counters(k: &impl Tables) -> Result<BTreeMap<&'static str, u64>, KernelError> {
+    COUNTERS
+        .iter()
+        .map(|counter| {
+            let values = k.lookup_per_cpu(Map::Stats, counter.index)?;
+            Ok((
+                counter.name,
+                values
+                    .iter()
+                    .fold(0, |sum: u64, value| sum.wrapping_add(*value)),
+            ))
+        })
+        .collect()
+}
+
+/// A hook's program.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProgramView {
+    /// The hook.
+    pub hook: &'static str,
+    /// "running", or what keeps it from that.
+    pub state: &'static str,
+    /// The program that stands there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<u32>,
+    /// The kernel's name of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The kernel's hash of its instructions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tag: Option<String>,
+    /// The build that `kmesh_meta` says it is of.
+    pub build: String,
+    /// Whether this kmeshctl carries the same.
+    pub same_build: bool,
+    /// Instructions that the verifier walked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verified_instructions: Option<u32>,
+    /// Everything that runs at the hook, in order.
+    pub order: Vec<u32>,
+    /// The maps it uses.
+    pub maps: Vec<u32>,
+}
+
+impl ProgramView {
+    /// From what `inspect` says, with the kernel's words on the program that stands there.
+    pub fn new(k: &impl Objects, state: &HookState) -> Result<Self, KernelError> {
+        let standing = match state.standing {
+            Some(id) => match k.by_id(Id::Prog(id))? {
+                Some(Pinned::Prog(info)) => Some(info),
+                _ => None,
+            },
+            None => None,
+        };
+        Ok(Self {
+            hook: state.hook.name(),
+            state: words(state),
+            id: state.standing,
+            name: standing.as_ref().map(|info| info.name.clone()),
+            tag: standing.as_ref().map(|info| format!("{:016x}", info.tag)),
+            build: format!("{:016x}", state.record.build),
+            same_build: state.record.build == state.build,
+            verified_instructions: standing.as_ref().map(|info| info.verified_insns),
+            order: state.order.clone(),
+            maps: standing.map(|info| info.map_ids).unwrap_or_default(),
+        })
+    }
+}
+
+/// A hook's state in one or two words.
+fn words(state: &HookState) -> &'static str {
+    match state {
+        HookState {
+            standing: None,
+            prog: None,
+            ..
+        } => "absent",
+        HookState { standing: None, .. } => "not attached",
+        HookState {
+            attached: false, ..
+        } => "attached elsewhere",
+        HookState {
+            effective: false, ..
+        } => "not effective",
+        _ => "running",
+    }
+}
+
+/// A hook's link.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LinkView {
+    /// The hook.
+    pub hook: &'static str,
+    /// The link's id.
+    pub id: u32,
+    /// The program it holds.
+    pub program: u32,
+    /// The cgroup's id; 0 once it is gone.
+    pub cgroup_id: u64,
+    /// Whether that is the cgroup asked about.
+    pub attached: bool,
+}
+
+/// The links that are pinned.
+#[must_use]
+pub fn links(states: &[HookState]) -> Vec<LinkView> {
+    states
+        .iter()
+        .filter_map(|state| {
+            let link = state.link.as_ref()?;
+            Some(LinkView {
+                hook: state.hook.name(),
+                id: link.id,
+                program: link.prog_id,
+                cgroup_id: link.cgroup_id,
+                attached: state.attached,
+            })
+        })
+        .collect()
+}
+
+/// What the filters of `dump` leave.
+#[derive(Clone, Debug, Default)]
+pub struct Filter<'a> {
+    /// Text in the service's name.
+    pub service: Option<&'a str>,
+    /// Text in the workload's uid.
+    pub workload: Option<&'a str>,
+    /// An address of it.
+    pub address: Option<std::net::IpAddr>,
+}
+
+impl Filter<'_> {
+    /// Whether anything is filtered.
+    #[must_use]
+    pub fn is_set(&self) -> bool {
+        self.service.is_some() || self.workload.is_some() || self.address.is_some()
+    }
+
+    /// Takes out what the filters do not name.
+    pub fn apply(&self, snapshot: &mut Snapshot) {
+        if !self.is_set() {
+            return;
+        }
+        snapshot.services.retain(|service| {
+            self.workload.is_none()
+                && self.service.is_none_or(|text| service.name.contains(text))
+                && self
+                    .address
+                    .is_none_or(|address| service.vips.contains(&address))
+        });
+        snapshot.workloads.retain(|workload| {
+            self.service.is_none()
+                && self.workload.is_none_or(|text| workload.uid.contains(text))
+                && self
+                    .address
+                    .is_none_or(|address| workload.addresses.contains(&address))
+        });
+        let uids: BTreeSet<_> = snapshot.workloads.iter().map(|w| w.uid.clone()).collect();
+        if let Some(pods) = &mut snapshot.pods {
+            pods.retain(|pod| pod.uid.as_ref().is_some_and(|uid| uids.contains(uid)));
+        }
+    }
+}
+
+/// Services that clients dial, and waypoints.
+#[must_use]
+pub fn is_waypoint(kind: Kind) -> bool {
+    kind == Kind::Waypoint
+}
