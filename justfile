@@ -51,7 +51,7 @@ advisories:
 
 # Lint every shell script.
 shellcheck:
-    shellcheck --external-sources dev .ci/run tests/all $(git ls-files '*.bash' '*.bats' '*.sh')
+    shellcheck --external-sources dev .ci/run tests/all tests/crash/run tests/kills/run tests/demo/demo $(git ls-files '*.bash' '*.bats' '*.sh')
 
 # Is the C formatted?
 clang-format:

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# shellcheck disable=SC2034,SC2119,SC2120 # set and called by the suites
+# shellcheck disable=SC2034,SC2119,SC2120,SC2153 # set and called by the suites
 # A small machine of its own for each test: a BPF file system, a branch of the cgroup2 tree, a node
 # namespace with a bridge, pods (network namespaces) linked to it, a daemon whose directories are
 # all private. `world_begin` in setup(), `world_end` in teardown(): the latter ends every process
