@@ -75,7 +75,7 @@ bats SUITE="": build
 
 # A story on this machine: pods, a VIP, SIGKILL under traffic. Needs root.
 demo: build
-    tests/demo/demo
+    unshare --mount tests/demo/demo
 
 # What it costs: a table, and target/bench.json. Needs root and a quiet machine.
 bench: release
