@@ -1,10 +1,16 @@
 //! The one interpreter of steps: turns them into batched calls inside a transaction.
 //!
-//! It decides nothing about what shall be in the tables (that is [`crate::plan`]), and never
-//! undoes: on failure the tables are read and planned again.
+//! A transaction makes the generation odd and says how far the tables now reach, writes the
+//! steps in their order, runs of one kind in one call, and makes the generation even. The
+//! mirror follows each call that succeeded. It decides nothing about what shall be in the
+//! tables (that is [`crate::plan`]), and never undoes: after a failure the tables are read and
+//! planned again.
 
-use crate::kernel::{KernelError, Tables};
-use crate::plan::PlanError;
+use std::time::Duration;
+
+use crate::kernel::{KernelError, Outcome, Put, Tables};
+use crate::layout::{HookRecord, Map, MetaRecord};
+use crate::plan::{PlanError, plan};
 use crate::step::Step;
 use crate::tables::{Have, ReadError};
 use crate::want::Change;
@@ -12,7 +18,7 @@ use crate::want::Change;
 /// What an application cost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Applied {
-    /// Elements written or removed, the two writes of `kmesh_meta` included.
+    /// Elements written or removed, the writes of `kmesh_meta` included.
     pub elements: u64,
     /// Mutating calls into the kernel.
     pub calls: u64,
@@ -24,6 +30,13 @@ pub struct Applied {
 
 /// Called with (elements done, elements in all) after each call into the kernel.
 pub type Progress<'a> = &'a mut dyn FnMut(u64, u64);
+
+/// Elements of one call, so that progress is seen and the kernel can breathe.
+const BATCH: usize = 4096;
+/// How often a change is tried.
+const TRIES: u32 = 6;
+/// The wait before the second try; each later one is four times as long.
+const FIRST_PAUSE: Duration = Duration::from_millis(2);
 
 /// Why a change did not take hold.
 #[derive(Debug, thiserror::Error)]
@@ -39,23 +52,288 @@ pub enum ApplyError {
     Read(#[source] ReadError),
 }
 
-/// Applies `steps`, planned on `have`, as one transaction. No steps: no write.
+impl ApplyError {
+    /// Whether the same change may succeed later without anyone doing anything.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Kernel(KernelError::Full { .. }) => false,
+            Self::Kernel(_) | Self::Read(_) => true,
+            Self::Plan(error) => *error == PlanError::Stale,
+        }
+    }
+}
+
+/// Applies `steps`, planned on `have`, as one transaction. No steps: no write, but a generation
+/// that a dead writer left odd is closed.
 pub fn apply(
-    _k: &mut dyn Tables,
-    _have: &mut Have,
-    _steps: &[Step],
-    _progress: Progress<'_>,
+    k: &mut dyn Tables,
+    have: &mut Have,
+    steps: &[Step],
+    progress: Progress<'_>,
 ) -> Result<Applied, ApplyError> {
-    todo!()
+    let open = have.meta.generation & 1 == 1;
+    if steps.is_empty() && !open {
+        return Ok(Applied::default());
+    }
+    let graces = steps.iter().filter(|step| **step == Step::Grace).count() as u64;
+    let total = steps.len() as u64 - graces + if steps.is_empty() { 1 } else { 2 };
+    let mut writer = Writer {
+        k,
+        have,
+        progress,
+        total,
+        applied: Applied::default(),
+    };
+    match writer.transaction(steps) {
+        Ok(()) => Ok(writer.applied),
+        Err(source) => {
+            writer.have.stale = true;
+            Err(ApplyError::Kernel(source))
+        }
+    }
 }
 
 /// Plans and applies `change`; on failure reads and plans again, with backoff, a bounded
-/// number of times. A full map and a change that cannot be planned are final.
+/// number of times. A full map and a change that cannot be planned are final: what was in
+/// force stays.
 pub fn converge(
-    _k: &mut dyn Tables,
-    _have: &mut Have,
-    _change: &Change,
-    _progress: Progress<'_>,
+    k: &mut dyn Tables,
+    have: &mut Have,
+    change: &Change,
+    progress: Progress<'_>,
 ) -> Result<Applied, ApplyError> {
-    todo!()
+    let mut sum = Applied::default();
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let error = match attempt(k, have, change, progress) {
+            Ok(applied) => {
+                sum.elements += applied.elements;
+                sum.calls += applied.calls;
+                sum.graces += applied.graces;
+                return Ok(sum);
+            }
+            Err(error) => error,
+        };
+        sum.retries += 1;
+        if !error.may_pass() || sum.retries >= TRIES {
+            close(k, have);
+            return Err(error);
+        }
+        tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "write failed; trying again"
+        );
+        std::thread::sleep(pause);
+        pause *= 4;
+    }
+}
+
+fn attempt(
+    k: &mut dyn Tables,
+    have: &mut Have,
+    change: &Change,
+    progress: Progress<'_>,
+) -> Result<Applied, ApplyError> {
+    have.reread(k).map_err(ApplyError::Read)?;
+    let steps = plan(have, change).map_err(ApplyError::Plan)?;
+    apply(k, have, &steps, progress)
+}
+
+/// After the last failure: whatever prefix was written is safe, so readers need not wait.
+fn close(k: &mut dyn Tables, have: &mut Have) {
+    let closed = have.reread(k).map_err(ApplyError::Read).and_then(|()| {
+        if have.stale {
+            Ok(Applied::default())
+        } else {
+            apply(k, have, &[], &mut |_, _| {})
+        }
+    });
+    if let Err(error) = closed {
+        let error = &error as &dyn std::error::Error;
+        tracing::warn!(error, "the generation stays odd until the next write");
+    }
+}
+
+impl Have {
+    /// Reads everything again if a write failed part-way.
+    pub fn reread(&mut self, k: &dyn Tables) -> Result<(), ReadError> {
+        if self.stale {
+            let signature = self.signature;
+            *self = Self::read_locked(k)?;
+            self.signature = signature;
+        }
+        Ok(())
+    }
+}
+
+struct Writer<'a> {
+    k: &'a mut dyn Tables,
+    have: &'a mut Have,
+    progress: Progress<'a>,
+    total: u64,
+    applied: Applied,
+}
+
+impl Writer<'_> {
+    fn transaction(&mut self, steps: &[Step]) -> Result<(), KernelError> {
+        if !steps.is_empty() {
+            let mut meta = reaching(self.have.meta, steps);
+            meta.hooks = self.hooks()?;
+            meta.generation |= 1;
+            (meta.writer_pid, meta.writer_start) = self.have.signature;
+            self.write_meta(meta)?;
+        }
+        for run in steps.chunk_by(alike) {
+            for part in run.chunks(BATCH) {
+                self.write(part)?;
+            }
+        }
+        let mut meta = self.have.meta;
+        meta.generation = (meta.generation | 1).wrapping_add(1);
+        self.write_meta(meta)?;
+        self.have.consistency = crate::tables::Consistency::Settled;
+        Ok(())
+    }
+
+    /// The hooks' records as they are: whoever attaches writes them between transactions.
+    fn hooks(&self) -> Result<[HookRecord; 8], KernelError> {
+        let mut meta = MetaRecord::default();
+        self.k.lookup(
+            Map::Meta,
+            &0_u32.to_ne_bytes(),
+            bytemuck::bytes_of_mut(&mut meta),
+        )?;
+        Ok(meta.hooks)
+    }
+
+    fn write_meta(&mut self, meta: MetaRecord) -> Result<(), KernelError> {
+        self.k.update(
+            Map::Meta,
+            &0_u32.to_ne_bytes(),
+            bytemuck::bytes_of(&meta),
+            Put::Any,
+        )?;
+        self.have.follow_meta(meta);
+        self.done(1, 1);
+        Ok(())
+    }
+
+    /// Writes steps of one kind, then follows them.
+    fn write(&mut self, steps: &[Step]) -> Result<(), KernelError> {
+        match steps.first() {
+            None => return Ok(()),
+            Some(Step::Grace) => {
+                self.k.grace()?;
+                self.have.follow(&Step::Grace);
+                self.applied.graces += 1;
+                return Ok(());
+            }
+            Some(Step::Manager { .. }) => return self.write_managers(steps),
+            Some(Step::RemoveFrontend { .. }) => {
+                let (keys, _) = bytes_of(steps);
+                self.k.delete_batch(Map::Frontend, &keys)?;
+            }
+            Some(first) => {
+                let (keys, values) = bytes_of(steps);
+                self.k.update_batch(map(first), &keys, &values)?;
+            }
+        }
+        for step in steps {
+            self.have.follow(step);
+        }
+        self.done(steps.len() as u64, 1);
+        Ok(())
+    }
+
+    /// Pods come and go outside of the generation: one that went is not made again.
+    fn write_managers(&mut self, steps: &[Step]) -> Result<(), KernelError> {
+        for step in steps {
+            let Step::Manager { cookie, word } = step else {
+                continue;
+            };
+            let (key, value) = (cookie.to_ne_bytes(), bytemuck::bytes_of(word));
+            match self.k.update(Map::Manager, &key, value, Put::Exist)? {
+                Outcome::Done => self.have.follow(step),
+                Outcome::Unmet => self.have.note_manager(*cookie, None),
+            }
+            self.done(1, 1);
+        }
+        Ok(())
+    }
+
+    fn done(&mut self, elements: u64, calls: u64) {
+        self.applied.elements += elements;
+        self.applied.calls += calls;
+        (self.progress)(self.applied.elements, self.total);
+    }
+}
+
+/// Which map a step writes.
+fn map(step: &Step) -> Map {
+    match step {
+        Step::Grace => Map::Meta,
+        Step::Name { .. } => Map::Names,
+        Step::Backend { .. } => Map::Backend,
+        Step::Slot { .. } => Map::Endpoint,
+        Step::Service { .. } => Map::Service,
+        Step::Frontend { .. } | Step::RemoveFrontend { .. } => Map::Frontend,
+        Step::Manager { .. } => Map::Manager,
+        Step::Setting { .. } => Map::Settings,
+    }
+}
+
+/// Whether two steps can share a call.
+fn alike(one: &Step, next: &Step) -> bool {
+    std::mem::discriminant(one) == std::mem::discriminant(next)
+}
+
+/// Keys and values of steps, one after another.
+fn bytes_of(steps: &[Step]) -> (Vec<u8>, Vec<u8>) {
+    let (mut keys, mut values) = (Vec::new(), Vec::new());
+    for step in steps {
+        let mut put = |key: &[u8], value: &[u8]| {
+            keys.extend_from_slice(key);
+            values.extend_from_slice(value);
+        };
+        match step {
+            Step::Grace => {}
+            Step::Name { chunk, bytes } => put(&chunk.to_ne_bytes(), &bytes.0),
+            Step::Backend { index, record } => {
+                put(&index.to_ne_bytes(), bytemuck::bytes_of(record));
+            }
+            Step::Slot { index, word } => put(&index.to_ne_bytes(), bytemuck::bytes_of(word)),
+            Step::Service { index, record } => {
+                put(&index.to_ne_bytes(), bytemuck::bytes_of(record));
+            }
+            Step::Frontend { key, word } => {
+                put(bytemuck::bytes_of(key), bytemuck::bytes_of(word));
+            }
+            Step::RemoveFrontend { key } => put(bytemuck::bytes_of(key), &[]),
+            Step::Manager { cookie, word } => {
+                put(&cookie.to_ne_bytes(), bytemuck::bytes_of(word));
+            }
+            Step::Setting { index, word } => put(&index.to_ne_bytes(), &word.to_ne_bytes()),
+        }
+    }
+    (keys, values)
+}
+
+/// The meta record with ends that cover every index in `steps`.
+fn reaching(mut meta: MetaRecord, steps: &[Step]) -> MetaRecord {
+    for step in steps {
+        let (end, index) = match step {
+            Step::Name { chunk, .. } => (&mut meta.names_end, *chunk),
+            Step::Backend { index, .. } => (&mut meta.backends_end, *index),
+            Step::Slot { index, .. } => (&mut meta.endpoints_end, *index),
+            Step::Service { index, record } => {
+                let slots = record.word.base() + record.capacity;
+                meta.endpoints_end = meta.endpoints_end.max(slots);
+                (&mut meta.services_end, *index)
+            }
+            _ => continue,
+        };
+        *end = (*end).max(index + 1);
+    }
+    meta
 }

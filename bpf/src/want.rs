@@ -1,8 +1,9 @@
 //! What the tables shall say, by name: the words in which every source, snapshot and
 //! view speaks. Indices, slots and chunks do not occur here: `plan` gives them.
 //!
-//! It refuses nothing itself: [`Change::validate`] (in `check`) does, before any plan.
+//! It refuses nothing itself: `check::validate` does, before any plan.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
@@ -52,6 +53,30 @@ pub struct ServiceKey {
     pub family: Family,
     /// Service or waypoint.
     pub kind: Kind,
+}
+
+impl fmt::Display for ServiceKey {
+    /// As messages name it: "service default/web port 80 (IPv4)".
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match self.kind {
+            Kind::Service => "service",
+            Kind::Waypoint => "waypoint",
+        };
+        write!(
+            f,
+            "{kind} {} port {} ({})",
+            self.name, self.port, self.family
+        )
+    }
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::V4 => "IPv4",
+            Self::V6 => "IPv6",
+        })
+    }
 }
 
 /// Where a service's locality mode leaves the choice (resolved in user space, but for

@@ -1,12 +1,35 @@
 //! From what the tables have and what shall change to the steps between: pure.
 //!
 //! It does no input or output, changes neither argument, and costs in proportion to the
-//! change. It refuses what does not fit, before anything is written.
+//! change (a complete change touches everything). It refuses what contradicts itself and
+//! what does not fit, before anything is written.
+//!
+//! The order makes every prefix safe: whoever dials a VIP lands in its old or its new set.
+//!
+//! 1. grace, if an index freed earlier is used again
+//! 2. names, new backends, unreachable slots
+//! 3. VIPs and addresses that go
+//! 4. waypoint records, then backends in place, then services: reachable slots, then the flip
+//! 5. settings, pods' own backends, VIPs and addresses that come or move
+//! 6. services cleared, backends marked dead
+//!
+//! A record that gives a VIP or address up to another object, and changes too, is made anew
+//! elsewhere: in place, the VIP would lead to the changed record until it moves.
 
+mod draft;
+mod frontends;
+mod pool;
+mod services;
+mod slots;
+mod workloads;
+
+use crate::check::{self, Invalid};
 use crate::layout::Map;
 use crate::step::Step;
 use crate::tables::Have;
 use crate::want::Change;
+
+use draft::Draft;
 
 /// Why there is no plan. Nothing has been written.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -24,6 +47,9 @@ pub enum PlanError {
         /// Its `max_entries`.
         limit: u32,
     },
+    /// The change contradicts itself.
+    #[error("the change contradicts itself")]
+    Invalid(#[source] Invalid),
     /// A service names a workload that neither the tables nor the change know.
     #[error("{service}: endpoint {workload} is no known workload; add it, or take it out")]
     UnknownWorkload {
@@ -75,6 +101,18 @@ pub enum PlanError {
 
 /// The steps from `have` to what `change` says, in the order that is safe to be cut anywhere.
 /// No steps: nothing to do.
-pub fn plan(_have: &Have, _change: &Change) -> Result<Vec<Step>, PlanError> {
-    todo!()
+pub fn plan(have: &Have, change: &Change) -> Result<Vec<Step>, PlanError> {
+    if have.stale {
+        return Err(PlanError::Stale);
+    }
+    check::validate(change).map_err(PlanError::Invalid)?;
+    let mut draft = Draft::new(have, change);
+    draft.place_waypoints();
+    draft.plan_workloads()?;
+    draft.plan_services()?;
+    draft.plan_frontends()?;
+    draft.plan_managers();
+    draft.plan_settings();
+    draft.check_waypoints_gone()?;
+    draft.finish()
 }

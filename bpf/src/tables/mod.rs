@@ -36,6 +36,7 @@ pub(crate) use runs::Runs;
 pub(crate) use services::{Place, Services};
 pub(crate) use slots::Slots;
 pub use views::Usage;
+pub(crate) use views::{family_number, kind_number, mode_flags, settings_words};
 
 /// No index.
 pub(crate) const NONE: u32 = u32::MAX;

@@ -17,6 +17,13 @@ pub(crate) struct Runs {
 }
 
 impl Runs {
+    /// No runs.
+    pub(crate) const EMPTY: Self = Self {
+        by_start: BTreeMap::new(),
+        by_len: BTreeSet::new(),
+        elements: 0,
+    };
+
     /// Elements in all runs.
     pub(crate) fn elements(&self) -> u64 {
         self.elements

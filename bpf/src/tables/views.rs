@@ -212,6 +212,16 @@ impl Have {
             .collect()
     }
 
+    /// A service as messages name it.
+    pub(crate) fn service_name(&self, record: &ServiceRecord) -> String {
+        self.key_of(record, &mut Shared::default()).to_string()
+    }
+
+    /// The uid in a record.
+    pub(crate) fn record_uid(&self, record: &BackendRecord) -> Name {
+        Shared::default().name(self, record.name, record.name_len)
+    }
+
     /// The key that a record is found by.
     pub(crate) fn key_of(&self, record: &ServiceRecord, shared: &mut Shared) -> ServiceKey {
         ServiceKey {

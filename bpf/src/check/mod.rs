@@ -1,11 +1,14 @@
 //! Judges a change before it is planned, the tables as they are, and the tables against a
 //! snapshot. It repairs nothing: every finding says what does.
 
+mod validate;
+
 use serde::Serialize;
 
 use crate::snapshot::Snapshot;
 use crate::tables::Have;
-use crate::want::Change;
+
+pub use validate::validate;
 
 /// How much a finding matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -61,12 +64,6 @@ fn list(problems: &[Problem]) -> String {
         text += &format!("\nand {} more", problems.len() - SHOWN);
     }
     text
-}
-
-/// Whether a change makes sense by itself; references to what it does not carry are judged by
-/// [`crate::plan`].
-pub fn validate(_change: &Change) -> Result<(), Invalid> {
-    todo!()
 }
 
 /// What is wrong with the tables: sorted, empty when all is well.

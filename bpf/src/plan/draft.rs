@@ -1,0 +1,322 @@
+//! A plan in the making: what is touched, which indices are given, the steps by group.
+
+use std::collections::BTreeSet;
+
+use hashbrown::{HashMap, HashSet};
+
+use super::PlanError;
+use super::pool::{Pool, Stock};
+use crate::layout::{FrontendKey, KIND_WAYPOINT, Map, ServiceWord, WaypointWord};
+use crate::step::Step;
+use crate::tables::{Have, NONE, Runs, chunks_of, settings_words, split};
+use crate::want::{Change, Family, Kind, ServiceKey, WaypointRef};
+
+/// The largest backend index + 1: a pod's word has 24 bits for it, all ones is none.
+const BACKENDS_MAX: u32 = 0x00ff_ffff;
+/// Waiting indices that are rather used again than added to.
+const PATIENCE: u64 = 64;
+/// The same for slots.
+const SLOT_PATIENCE: u64 = 4096;
+
+static NO_RUNS: Runs = Runs::EMPTY;
+static NO_INDICES: BTreeSet<u32> = BTreeSet::new();
+
+/// Steps by what they do; the order of the fields is that of the plan.
+#[derive(Debug, Default)]
+pub(super) struct Groups {
+    pub(super) names: Vec<Step>,
+    pub(super) new_backends: Vec<Step>,
+    pub(super) fresh_slots: Vec<Step>,
+    pub(super) removes: Vec<Step>,
+    pub(super) waypoints: Flips,
+    pub(super) backends: Vec<Step>,
+    pub(super) services: Flips,
+    pub(super) settings: Vec<Step>,
+    pub(super) managers: Vec<Step>,
+    pub(super) puts: Vec<Step>,
+    pub(super) cleared: Vec<Step>,
+    pub(super) dead: Vec<Step>,
+}
+
+/// What changes services: reachable slots, then records.
+#[derive(Debug, Default)]
+pub(super) struct Flips {
+    pub(super) slots: Vec<Step>,
+    pub(super) records: Vec<Step>,
+}
+
+impl Groups {
+    /// Where steps for a record of this kind belong.
+    pub(super) fn flips(&mut self, kind: u8) -> &mut Flips {
+        if kind == KIND_WAYPOINT {
+            &mut self.waypoints
+        } else {
+            &mut self.services
+        }
+    }
+}
+
+/// A plan in the making.
+#[derive(Debug)]
+pub(super) struct Draft<'a> {
+    pub(super) have: &'a Have,
+    pub(super) change: &'a Change,
+    /// Place in `change.workloads` by uid, in `change.services` by key.
+    pub(super) uids: HashMap<&'a str, usize>,
+    pub(super) keys: HashMap<&'a ServiceKey, usize>,
+    /// Who wants a VIP or address: a place in one of the lists, by the key's kind.
+    pub(super) claims: HashMap<FrontendKey, usize>,
+    /// The index of each workload and service of the change; `NONE` when removed.
+    pub(super) workload_at: Vec<u32>,
+    pub(super) service_at: Vec<u32>,
+    /// Place in `change.workloads` of each new record.
+    pub(super) placed: HashMap<u32, usize>,
+    /// Where the references to a backend go that is given up.
+    pub(super) moved: HashMap<u32, Option<u32>>,
+    /// Records that the change speaks of.
+    pub(super) touched_backends: HashSet<u32>,
+    pub(super) touched_services: HashSet<u32>,
+    /// How many references to each waypoint the touched records had.
+    pub(super) unnamed: HashMap<u32, u32>,
+    pub(super) backends: Pool<'a>,
+    pub(super) services: Pool<'a>,
+    pub(super) slots: Pool<'a>,
+    names: Pool<'a>,
+    fresh_names: HashMap<&'a str, u32>,
+    pub(super) groups: Groups,
+}
+
+fn pools(have: &Have) -> [Pool<'_>; 4] {
+    let meta = have.meta();
+    let stock = |map, free, waiting, reserved, end, limit, patience| {
+        Pool::new(Stock {
+            map,
+            free,
+            waiting,
+            reserved,
+            end,
+            limit,
+            patience,
+        })
+    };
+    let (backends, services, slots) = (&have.backends, &have.services, &have.slots);
+    [
+        stock(
+            Map::Backend,
+            &backends.free,
+            &backends.quarantine,
+            &backends.reserved,
+            meta.backends_end,
+            have.limits().workloads.min(BACKENDS_MAX),
+            PATIENCE,
+        ),
+        stock(
+            Map::Service,
+            &services.free,
+            &services.quarantine,
+            &services.reserved,
+            meta.services_end,
+            have.limits().services,
+            PATIENCE,
+        ),
+        stock(
+            Map::Endpoint,
+            &slots.free,
+            &slots.quarantine,
+            &NO_INDICES,
+            meta.endpoints_end,
+            have.limits().endpoints.min(ServiceWord::MAX_BASE),
+            SLOT_PATIENCE,
+        ),
+        stock(
+            Map::Names,
+            have.names.free(),
+            &NO_RUNS,
+            &NO_INDICES,
+            meta.names_end,
+            have.limits().names,
+            PATIENCE,
+        ),
+    ]
+}
+
+impl<'a> Draft<'a> {
+    /// An empty draft.
+    pub(super) fn new(have: &'a Have, change: &'a Change) -> Self {
+        let [backends, services, slots, names] = pools(have);
+        let uids = change
+            .workloads
+            .iter()
+            .enumerate()
+            .map(|(at, (uid, _))| (&**uid, at))
+            .collect();
+        let keys = change
+            .services
+            .iter()
+            .enumerate()
+            .map(|(at, (key, _))| (key, at))
+            .collect();
+        Self {
+            have,
+            change,
+            uids,
+            keys,
+            claims: claims(change),
+            workload_at: vec![NONE; change.workloads.len()],
+            service_at: vec![NONE; change.services.len()],
+            placed: HashMap::new(),
+            moved: HashMap::new(),
+            touched_backends: HashSet::new(),
+            touched_services: HashSet::new(),
+            unnamed: HashMap::new(),
+            backends,
+            services,
+            slots,
+            names,
+            fresh_names: HashMap::new(),
+            groups: Groups::default(),
+        }
+    }
+
+    /// The first chunk and the length of a name, written if it is new.
+    pub(super) fn intern(&mut self, name: &'a str) -> (u32, u16) {
+        let len = u16::try_from(name.len()).unwrap_or(u16::MAX);
+        let known = self
+            .have
+            .names
+            .find(name)
+            .or_else(|| self.fresh_names.get(name).copied());
+        if let Some(start) = known {
+            return (start, len);
+        }
+        let start = self.names.take(chunks_of(name.len()));
+        self.fresh_names.insert(name, start);
+        for (chunk, bytes) in (start..).zip(split(name)) {
+            self.groups.names.push(Step::Name { chunk, bytes });
+        }
+        (start, len)
+    }
+
+    /// The word of a waypoint for clients of this family.
+    pub(super) fn waypoint(
+        &self,
+        object: impl Fn() -> String,
+        waypoint: &WaypointRef,
+        family: Family,
+    ) -> Result<WaypointWord, PlanError> {
+        let WaypointRef { name, port } = waypoint.clone();
+        let key = ServiceKey {
+            name,
+            port,
+            family,
+            kind: Kind::Waypoint,
+        };
+        let index = match self.keys.get(&key) {
+            Some(at) => Some(self.service_at[*at]).filter(|index| *index != NONE),
+            None if self.change.all_services => None,
+            None => self.have.service_index(&key),
+        };
+        let unknown = || PlanError::UnknownWaypoint {
+            object: object(),
+            waypoint: key.to_string(),
+        };
+        Ok(WaypointWord::new(index.ok_or_else(unknown)?))
+    }
+
+    /// Notes that a record gives up its reference to a waypoint.
+    pub(super) fn unname(&mut self, word: WaypointWord) {
+        if let Some(index) = word.service() {
+            *self.unnamed.entry(index).or_default() += 1;
+        }
+    }
+
+    /// Pods whose own workload moves or goes.
+    pub(super) fn plan_managers(&mut self) {
+        for (cookie, word) in &self.have.managers {
+            let Some(backend) = word.backend() else {
+                continue;
+            };
+            let lost = self.change.all_workloads && self.have.backends.get(backend).is_none();
+            let to = match self.moved.get(&backend) {
+                Some(to) => *to,
+                None if lost => None,
+                None => continue,
+            };
+            let word = word.with_backend(to);
+            self.groups.managers.push(Step::Manager {
+                cookie: *cookie,
+                word,
+            });
+        }
+    }
+
+    /// Settings that differ.
+    pub(super) fn plan_settings(&mut self) {
+        let Some(settings) = &self.change.settings else {
+            return;
+        };
+        let words = settings_words(settings).0;
+        for ((index, word), there) in (0..).zip(words).zip(self.have.settings.0) {
+            if word != there {
+                self.groups.settings.push(Step::Setting { index, word });
+            }
+        }
+    }
+
+    /// The steps in their order, if all of it fits.
+    pub(super) fn finish(self) -> Result<Vec<Step>, PlanError> {
+        let Groups { puts, removes, .. } = &self.groups;
+        let new = |step: &&Step| matches!(step, Step::Frontend { key, .. } if self.have.frontends.get(key).is_none());
+        let added = puts.iter().filter(new).count();
+        let needed = (self.have.frontends.len() + added - removes.len()) as u64;
+        let limit = self.have.limits().frontends;
+        if needed > u64::from(limit) && added > 0 {
+            return Err(PlanError::Full {
+                map: Map::Frontend,
+                needed,
+                limit,
+            });
+        }
+        let pools = [&self.backends, &self.services, &self.slots, &self.names];
+        for pool in pools {
+            pool.check()?;
+        }
+        let mut steps = Vec::new();
+        if pools.iter().any(|pool| pool.needs_grace()) {
+            steps.push(Step::Grace);
+        }
+        let groups = self.groups;
+        for group in [
+            groups.names,
+            groups.new_backends,
+            groups.fresh_slots,
+            groups.removes,
+            groups.waypoints.slots,
+            groups.waypoints.records,
+            groups.backends,
+            groups.services.slots,
+            groups.services.records,
+            groups.settings,
+            groups.managers,
+            groups.puts,
+            groups.cleared,
+            groups.dead,
+        ] {
+            steps.extend(group);
+        }
+        Ok(steps)
+    }
+}
+
+fn claims(change: &Change) -> HashMap<FrontendKey, usize> {
+    let mut claims = HashMap::new();
+    for (at, (key, service)) in change.services.iter().enumerate() {
+        let vips = service.iter().flat_map(|service| &service.vips);
+        claims.extend(vips.map(|vip| (FrontendKey::service(*vip, key.port), at)));
+    }
+    for (at, (_, workload)) in change.workloads.iter().enumerate() {
+        let addresses = workload.iter().flat_map(|workload| &workload.addresses);
+        claims.extend(addresses.map(|address| (FrontendKey::workload(*address), at)));
+    }
+    claims
+}

@@ -1,0 +1,433 @@
+//! Snapshots: what the tables say, by name, as a file.
+//!
+//! One schema for dump, restore, verify and the state directory; JSON and YAML. The order is
+//! fixed, so that two snapshots of the same state are the same bytes (give no time then). It
+//! refuses unknown fields, a newer schema and a wrong checksum.
+
+mod file;
+
+use std::collections::HashSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::check::Invalid;
+use crate::tables::Have;
+use crate::want::{
+    Change, Endpoint, Family, Kind, Mode, Name, Service, ServiceKey, Settings, WaypointRef,
+    Workload,
+};
+
+/// The schema that this build writes, and the newest that it reads.
+pub const SCHEMA_VERSION: u32 = 1;
+
+/// Where and when a snapshot was taken; what is empty or `None` is left out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct About {
+    /// The node's name.
+    pub node: Option<String>,
+    /// The kernel's release.
+    pub kernel: Option<String>,
+    /// `/proc/sys/kernel/random/boot_id`: cookies mean nothing under another.
+    pub boot_id: Option<String>,
+    /// RFC 3339, UTC.
+    pub time: Option<String>,
+    /// Of `kmesh_meta`.
+    pub generation: Option<u64>,
+    /// False when a writer was at work at every try.
+    pub consistent: Option<bool>,
+}
+
+/// A service or waypoint.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ServiceEntry {
+    /// `namespace/hostname`; of a waypoint named by address: `network/ip`.
+    pub name: Name,
+    /// Service port.
+    pub port: u16,
+    /// The family of the VIPs.
+    pub family: Family,
+    /// Service or waypoint.
+    pub kind: Kind,
+    /// Sorted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub vips: Vec<IpAddr>,
+    /// The locality mode.
+    #[serde(default)]
+    pub mode: Mode,
+    /// Having no endpoint means refuse.
+    pub synced: bool,
+    /// Where its connections go first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waypoint: Option<WaypointRef>,
+    /// Sorted.
+    #[serde(default)]
+    pub endpoints: Vec<Endpoint>,
+}
+
+/// A workload.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct WorkloadEntry {
+    /// Its uid.
+    pub uid: Name,
+    /// The IPv4 address that it is dialled at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub v4: Option<Ipv4Addr>,
+    /// The IPv6 address that it is dialled at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub v6: Option<Ipv6Addr>,
+    /// Every address that identifies it; sorted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<IpAddr>,
+    /// Where connections to these addresses go first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waypoint: Option<WaypointRef>,
+    /// `trust-domain/ns/NAMESPACE/sa/ACCOUNT`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<Name>,
+    /// It is itself a waypoint.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_waypoint: bool,
+}
+
+/// How a pod is governed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PodMode {
+    /// Steered.
+    Managed,
+    /// Passed as if Kmesh were not there.
+    Bypass,
+}
+
+/// A pod of this node. Never restored under another boot id.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PodEntry {
+    /// Its netns cookie.
+    pub cookie: u64,
+    /// The workload's uid, if known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uid: Option<Name>,
+    /// The path of its network namespace, if known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub netns: Option<String>,
+    /// How it is governed.
+    pub mode: PodMode,
+}
+
+/// What the tables say, or shall say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Where and when.
+    pub about: About,
+    /// What the programs are told.
+    pub settings: Settings,
+    /// Sorted by name, port, family, kind.
+    pub services: Vec<ServiceEntry>,
+    /// Sorted by uid.
+    pub workloads: Vec<WorkloadEntry>,
+    /// Sorted by cookie; `None` where pods are not told.
+    pub pods: Option<Vec<PodEntry>>,
+}
+
+/// Why a snapshot was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum SnapshotError {
+    /// It is not JSON or YAML of this schema.
+    #[error("{origin}: {reason}")]
+    Syntax {
+        /// The file.
+        origin: String,
+        /// What, with line and column.
+        reason: String,
+    },
+    /// A newer Kmesh wrote it.
+    #[error(
+        "{origin}: schema version {found} is newer than {SCHEMA_VERSION}, the newest that this \
+         build reads; use the Kmesh that wrote it"
+    )]
+    Newer {
+        /// The file.
+        origin: String,
+        /// Its version.
+        found: u64,
+    },
+    /// Its content is not what its checksum says.
+    #[error(
+        "{origin}: the checksum does not match the content: the file is damaged, or was edited \
+         by hand; to accept it as it is, remove the line `checksum`"
+    )]
+    Checksum {
+        /// The file.
+        origin: String,
+    },
+    /// It contradicts itself.
+    #[error("{origin} contradicts itself")]
+    Invalid {
+        /// The file.
+        origin: String,
+        /// How.
+        #[source]
+        source: Invalid,
+    },
+}
+
+impl Snapshot {
+    /// What the tables say.
+    #[must_use]
+    pub fn of(have: &Have, about: About, pods: Option<Vec<PodEntry>>) -> Self {
+        let services = have
+            .services()
+            .map(|(key, service)| service_entry(key, service));
+        let workloads = have
+            .workloads()
+            .map(|(uid, workload)| workload_entry(uid, workload));
+        let (services, workloads) = (services.collect(), workloads.collect());
+        Self {
+            about,
+            settings: have.settings(),
+            services,
+            workloads,
+            pods,
+        }
+        .sorted()
+    }
+
+    /// What a complete change says.
+    #[must_use]
+    pub fn of_change(change: &Change, about: About) -> Self {
+        let services = change
+            .services
+            .iter()
+            .filter_map(|(key, service)| Some(service_entry(key.clone(), service.clone()?)));
+        let workloads = change
+            .workloads
+            .iter()
+            .filter_map(|(uid, workload)| Some(workload_entry(uid.clone(), workload.clone()?)));
+        let settings = change.settings.clone().unwrap_or_default();
+        let (services, workloads) = (services.collect(), workloads.collect());
+        Self {
+            about,
+            settings,
+            services,
+            workloads,
+            pods: None,
+        }
+        .sorted()
+    }
+
+    /// The complete change that makes the tables say this.
+    #[must_use]
+    pub fn into_change(self) -> Change {
+        Change {
+            services: self.services.into_iter().map(from_service_entry).collect(),
+            workloads: self
+                .workloads
+                .into_iter()
+                .map(from_workload_entry)
+                .collect(),
+            settings: Some(self.settings),
+            all_services: true,
+            all_workloads: true,
+        }
+    }
+
+    /// The change that makes only the parts named in `only` say this; `have` tells what of
+    /// them must go.
+    #[must_use]
+    pub fn into_partial(self, only: &[Only], have: &Have) -> Change {
+        let service = |name: &Name| {
+            only.iter()
+                .any(|part| matches!(part, Only::Service(wanted) if **wanted == **name))
+        };
+        let workload = |uid: &Name| {
+            only.iter()
+                .any(|part| matches!(part, Only::Workload(wanted) if **wanted == **uid))
+        };
+        let all_services = only.contains(&Only::Services);
+        let all_workloads = only.contains(&Only::Workloads);
+        let mut change = self.into_change();
+        (change.all_services, change.all_workloads) = (all_services, all_workloads);
+        change
+            .services
+            .retain(|(key, _)| all_services || service(&key.name));
+        change
+            .workloads
+            .retain(|(uid, _)| all_workloads || workload(uid));
+        change.settings = change.settings.filter(|_| only.contains(&Only::Settings));
+        let kept: HashSet<_> = change.services.iter().map(|(key, _)| key.clone()).collect();
+        let gone = have.services().map(|(key, _)| key);
+        let gone = gone.filter(|key| service(&key.name) && !kept.contains(key));
+        change.services.extend(gone.map(|key| (key, None)));
+        let kept: HashSet<_> = change
+            .workloads
+            .iter()
+            .map(|(uid, _)| uid.clone())
+            .collect();
+        let gone = have.workloads().map(|(uid, _)| uid);
+        let gone = gone.filter(|uid| workload(uid) && !kept.contains(uid));
+        change.workloads.extend(gone.map(|uid| (uid, None)));
+        change
+    }
+
+    fn sorted(mut self) -> Self {
+        for service in &mut self.services {
+            service.vips.sort_unstable();
+            service.endpoints.sort_unstable();
+        }
+        for workload in &mut self.workloads {
+            workload.addresses.sort_unstable();
+        }
+        self.services
+            .sort_unstable_by(|one, next| service_order(one).cmp(&service_order(next)));
+        self.workloads
+            .sort_unstable_by(|one, next| one.uid.cmp(&next.uid));
+        if let Some(pods) = &mut self.pods {
+            pods.sort_unstable_by_key(|pod| pod.cookie);
+        }
+        self
+    }
+}
+
+/// A part of a snapshot, as `restore --only` names it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Only {
+    /// "settings"
+    Settings,
+    /// "services": all of them.
+    Services,
+    /// "workloads": all of them.
+    Workloads,
+    /// "service=NAME": every port of it.
+    Service(String),
+    /// "workload=UID"
+    Workload(String),
+}
+
+impl FromStr for Only {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.split_once('=') {
+            None if text == "settings" => Ok(Self::Settings),
+            None if text == "services" => Ok(Self::Services),
+            None if text == "workloads" => Ok(Self::Workloads),
+            Some(("service", name)) if !name.is_empty() => Ok(Self::Service(name.to_owned())),
+            Some(("workload", uid)) if !uid.is_empty() => Ok(Self::Workload(uid.to_owned())),
+            _ => Err(format!(
+                "{text:?} is no part of a snapshot: use settings, services, workloads, \
+                 service=NAME or workload=UID"
+            )),
+        }
+    }
+}
+
+fn service_order(entry: &ServiceEntry) -> (&Name, u16, Family, Kind) {
+    (&entry.name, entry.port, entry.family, entry.kind)
+}
+
+fn service_entry(key: ServiceKey, service: Service) -> ServiceEntry {
+    let ServiceKey {
+        name,
+        port,
+        family,
+        kind,
+    } = key;
+    let Service {
+        vips,
+        mode,
+        synced,
+        waypoint,
+        endpoints,
+    } = service;
+    ServiceEntry {
+        name,
+        port,
+        family,
+        kind,
+        vips,
+        mode,
+        synced,
+        waypoint,
+        endpoints,
+    }
+}
+
+fn from_service_entry(entry: ServiceEntry) -> (ServiceKey, Option<Service>) {
+    let ServiceEntry {
+        name,
+        port,
+        family,
+        kind,
+        vips,
+        mode,
+        synced,
+        waypoint,
+        endpoints,
+    } = entry;
+    let key = ServiceKey {
+        name,
+        port,
+        family,
+        kind,
+    };
+    (
+        key,
+        Some(Service {
+            vips,
+            mode,
+            synced,
+            waypoint,
+            endpoints,
+        }),
+    )
+}
+
+/// A waypoint matters only to those who dial the workload's addresses.
+fn workload_entry(uid: Name, workload: Workload) -> WorkloadEntry {
+    let Workload {
+        v4,
+        v6,
+        addresses,
+        waypoint,
+        identity,
+        is_waypoint,
+    } = workload;
+    let waypoint = waypoint.filter(|_| !addresses.is_empty());
+    WorkloadEntry {
+        uid,
+        v4,
+        v6,
+        addresses,
+        waypoint,
+        identity,
+        is_waypoint,
+    }
+}
+
+fn from_workload_entry(entry: WorkloadEntry) -> (Name, Option<Workload>) {
+    let WorkloadEntry {
+        uid,
+        v4,
+        v6,
+        addresses,
+        waypoint,
+        identity,
+        is_waypoint,
+    } = entry;
+    (
+        uid,
+        Some(Workload {
+            v4,
+            v6,
+            addresses,
+            waypoint,
+            identity,
+            is_waypoint,
+        }),
+    )
+}
