@@ -13,6 +13,7 @@
 
 mod find;
 mod residue;
+mod stray;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -23,6 +24,7 @@ use crate::kernel::{Id, KernelError, Objects};
 
 pub use find::plan;
 pub use residue::{Residue, residue};
+pub use stray::strays;
 
 /// Where Kmesh keeps what purge removes.
 #[derive(Clone, Copy, Debug)]

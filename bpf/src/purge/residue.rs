@@ -50,7 +50,10 @@ pub fn residue(
     let mut left: Vec<Residue> = alive
         .into_iter()
         .map(|(id, what)| Residue {
-            what,
+            what: match held.get(&id) {
+                Some(_) => what,
+                None => format!("{what}: no process holds it; it is pinned elsewhere"),
+            },
             held_by: held.get(&id).into_iter().flatten().cloned().collect(),
         })
         .collect();

@@ -48,7 +48,23 @@ pub(super) fn look(
             findings.extend(judge.hook(&state).map_err(kernel)?);
         }
     }
-    Ok(findings)
+    Ok(merge(findings))
+}
+
+/// What is wrong with several hooks in the same way is one fault: a cgroup that is gone, say.
+fn merge(findings: Vec<Finding>) -> Vec<Finding> {
+    let mut merged: Vec<Finding> = Vec::new();
+    for finding in findings {
+        let same = merged.iter_mut().find(|other| {
+            (other.layer, &other.problem, &other.fix)
+                == (finding.layer, &finding.problem, &finding.fix)
+        });
+        match same {
+            Some(other) => other.object = format!("{}, {}", other.object, finding.object),
+            None => merged.push(finding),
+        }
+    }
+    merged
 }
 
 /// The getpeername hooks are wanted by a setting; where it cannot be read, what is there is.
@@ -83,7 +99,7 @@ impl Judge<'_> {
     /// The link: there, ours, its cgroup alive and the right one.
     fn link(&self, state: &HookState) -> Result<Option<Finding>, KernelError> {
         let path = self.root.link(state.hook);
-        let of = |problem: String| error("links", path.display().to_string(), problem, START);
+        let of = |problem: String| error("links", state.hook.name().to_owned(), problem, START);
         let Some(link) = &state.link else {
             return Ok(Some(if self.k.pinned(&path)?.is_some() {
                 let fix = format!("rm {}, then start kmeshd", path.display());
@@ -259,5 +275,30 @@ fn error(layer: &'static str, object: String, problem: String, fix: &str) -> Fin
         object,
         problem,
         fix: fix.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_fault_of_several_hooks_is_one_finding() {
+        let gone = |hook: &str| {
+            error(
+                "links",
+                hook.to_owned(),
+                "its cgroup is gone".to_owned(),
+                START,
+            )
+        };
+        let other = error(
+            "links",
+            "connect6".to_owned(),
+            "the link is missing".to_owned(),
+            START,
+        );
+        let merged = merge(vec![gone("sockops"), gone("connect4"), other.clone()]);
+        assert_eq!(merged, [gone("sockops, connect4"), other]);
     }
 }

@@ -29,6 +29,12 @@ impl End {
     pub fn good_if(good: bool) -> Self {
         if good { Self::Good } else { Self::Differs }
     }
+
+    /// Good, if both are.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self::good_if(self == Self::Good && other == Self::Good)
+    }
 }
 
 /// Reads a snapshot; `-` is standard input.

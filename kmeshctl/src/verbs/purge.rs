@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use kmesh_bpf::lock::{self, Holder, LockError, WriterLock};
-use kmesh_bpf::purge::{self, Places, Plan, Purged};
+use kmesh_bpf::purge::{self, Places, Plan, Purged, Residue};
 use rustix::process::{Pid, PidfdFlags, Signal};
 
 use super::End;
@@ -36,8 +36,9 @@ pub fn run(ctx: &Context, args: &Purge, out: &mut dyn Write) -> anyhow::Result<E
     let lock = take_lock(ctx)?;
     let plan = purge::plan(&kernel, &places)?;
     say_plan(&plan, out)?;
+    let strays = purge::strays(&kernel, &plan.objects)?;
     if plan.is_empty() && plan.foreign.is_empty() {
-        return Ok(End::Good);
+        return say_strays(ctx, &strays, out);
     }
     if !args.yes && !plan.is_empty() {
         ask(out)?;
@@ -48,7 +49,23 @@ pub fn run(ctx: &Context, args: &Purge, out: &mut dyn Write) -> anyhow::Result<E
     })?;
     drop(progress);
     drop(lock);
-    say_result(purged, out)
+    let end = say_result(purged, out)?;
+    Ok(end.and(say_strays(ctx, &strays, out)?))
+}
+
+/// What only processes keep. Beside a place of one's own it may be another Kmesh's, that is only
+/// starting: then it is said, and no more.
+fn say_strays(ctx: &Context, strays: &[Residue], out: &mut dyn Write) -> anyhow::Result<End> {
+    for stray in strays {
+        if ctx.own_place() {
+            ctx.say(&format!(
+                "not found by any pin or link, maybe another Kmesh's: {stray}"
+            ));
+        } else {
+            writeln!(out, "left: {stray}")?;
+        }
+    }
+    Ok(End::good_if(strays.is_empty() || ctx.own_place()))
 }
 
 /// Links that lost their pins are searched at the cgroup; but not at the root of the hierarchy
