@@ -46,7 +46,7 @@ static __always_inline bool is_v4(const __be32 addr[4])
 /* The pod's word, once. */
 static __always_inline enum found find_pod(__u64 cookie, __u64 *word)
 {
-	const __u32 halves[2] = {(__u32)cookie, (__u32)(cookie >> 32)};
+	const __u32 halves[2] = { (__u32)cookie, (__u32)(cookie >> 32) };
 	const __u64 *value = bpf_map_lookup_elem(&map_of_manager, &cookie);
 
 	if (!value)

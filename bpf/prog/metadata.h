@@ -21,7 +21,7 @@
 #define TLV_END 0xfe
 #define TLV_V4 16
 #define TLV_V6 28
-#define PROXY_SIGNATURE {0x0d, 0x0a, 0x0d, 0x0a, 0x00, 0x0d, 0x0a, 0x51, 0x55, 0x49, 0x54, 0x0a}
+#define PROXY_SIGNATURE { 0x0d, 0x0a, 0x0d, 0x0a, 0x00, 0x0d, 0x0a, 0x51, 0x55, 0x49, 0x54, 0x0a }
 #define PROXY_VERSION_COMMAND 0x21 /* version 2, PROXY */
 #define PROXY_TCP4 0x11
 #define PROXY_TCP6 0x21
@@ -44,7 +44,7 @@ static __always_inline bool prepend(struct sk_msg_md *msg, const __u8 *bytes, co
 
 static __always_inline bool prepend_tlv(struct sk_msg_md *msg, const struct kmesh_dst *dst)
 {
-	__u8 tlv[TLV_V6] = {TLV_DESTINATION};
+	__u8 tlv[TLV_V6] = { TLV_DESTINATION };
 
 	if (is_v4(dst->addr)) {
 		tlv[4] = 6;
@@ -115,6 +115,9 @@ static __always_inline int first_send(struct sk_msg_md *msg)
 	/* only sockets with an original destination are in the map */
 	if (!dst)
 		return SK_DROP;
+	/* connected anew, to where no metadata is due */
+	if (!(dst->state & KMESH_DST_WANTS_METADATA))
+		return SK_PASS;
 	tp = bpf_skc_to_tcp_sock(sk);
 	if (!tp)
 		return SK_DROP;

@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* Events of TCP sockets: when a connection to a waypoint stands, and when its
- * metadata has been acknowledged. Everything else returns at once. */
+/* Events of TCP sockets: when a socket connects (again), when a connection to a
+ * waypoint stands, and when its metadata has been acknowledged. Everything else returns at once. */
 #include "waypoint.h"
 
 SEC("sockops/cgroup")
 int sockops(struct bpf_sock_ops *ctx)
 {
 	switch (ctx->op) {
+	case BPF_SOCK_OPS_TCP_CONNECT_CB:
+		dial_again(ctx);
+		break;
 	case BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB:
 	/* a simultaneous open ends here, too */
 	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:

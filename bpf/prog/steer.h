@@ -159,7 +159,7 @@ static __always_inline __u32 attempt(const struct dial *dial, struct target *tar
 /* Whether the socket can reach an address of the target's family. An IPv6 socket
  * dials IPv4 as v4-mapped, unless it is IPv6-only or bound to the other family. */
 static __always_inline bool family_fits(struct bpf_sock_addr *ctx, const bool v4_socket,
-                                        const struct dial *dial, const struct target *target)
+					const struct dial *dial, const struct target *target)
 {
 	struct bpf_sock *sk = ctx->sk;
 	struct tcp_sock *tp;
@@ -201,7 +201,7 @@ static __always_inline int refuse(__u32 outcome)
 }
 
 static __always_inline void write_target(struct bpf_sock_addr *ctx, const bool v4_socket,
-                                         const struct target *target)
+					 const struct target *target)
 {
 	if (v4_socket) {
 		ctx->user_ip4 = target->addr[3];
@@ -216,8 +216,8 @@ static __always_inline void write_target(struct bpf_sock_addr *ctx, const bool v
 
 /* The last checks before the destination is written; answers the outcome. */
 static __always_inline __u32 ready(struct bpf_sock_addr *ctx, const bool v4_socket,
-                                   const struct dial *dial, const struct target *target,
-                                   __u32 outcome)
+				   const struct dial *dial, const struct target *target,
+				   __u32 outcome)
 {
 	bool peername = setting(KMESH_SETTING_FLAGS) & KMESH_SET_PEERNAME;
 	__u16 state = peername ? KMESH_DST_PEERNAME : 0;
@@ -238,7 +238,7 @@ static __always_inline __u32 ready(struct bpf_sock_addr *ctx, const bool v4_sock
 
 /* A managed pod's TCP connection. */
 static __always_inline int steer(struct bpf_sock_addr *ctx, const bool v4_socket,
-                                 const struct dial *dial)
+				 const struct dial *dial)
 {
 	__u32 outcome = KMESH_C_RETRIED;
 	struct target target = {};

@@ -31,7 +31,7 @@
 
 /* Notes what the application dialled. False when there is no memory for it. */
 static __always_inline bool remember(struct bpf_sock_addr *ctx,
-                                     const struct kmesh_frontend_key *dialled, __u16 state)
+				     const struct kmesh_frontend_key *dialled, __u16 state)
 {
 	struct kmesh_dst *dst;
 
@@ -42,18 +42,19 @@ static __always_inline bool remember(struct bpf_sock_addr *ctx,
 	dst->port = dialled->port;
 	dst->seq = 0;
 	dst->cookie = bpf_get_socket_cookie(ctx);
-	dst->state = state;
+	dst->state |= state;
 	return true;
 }
 
 /* A socket may connect again after a failure or AF_UNSPEC: nothing of its former
- * destination may hold for the new one. */
+ * destination may hold for the new one. That it is in map_of_kmesh_socket stays
+ * noted: only sockops can take it out (leave_map). */
 static __always_inline void forget(struct bpf_sock_addr *ctx)
 {
 	struct kmesh_dst *dst = bpf_sk_storage_get(&map_of_dst_info, ctx->sk, NULL, 0);
 
 	if (dst)
-		dst->state = 0;
+		dst->state &= KMESH_DST_IN_MAP;
 }
 
 /* KMESH_C_WAYPOINT when the socket's first send can be made to carry metadata. */
@@ -130,21 +131,36 @@ static __always_inline void hold_first_send(struct bpf_sock_ops *ctx)
 	bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_RTT_CB_FLAG);
 }
 
+static __always_inline void leave_map(struct bpf_sock_ops *ctx, struct kmesh_dst *dst)
+{
+	__u64 cookie = dst->cookie;
+
+	bpf_map_delete_elem(&map_of_kmesh_socket, &cookie);
+	dst->state &= ~KMESH_DST_IN_MAP;
+	bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags & ~BPF_SOCK_OPS_RTT_CB_FLAG);
+}
+
+/* A SYN is about to be sent. The kernel keeps a socket in a sockhash over
+ * connect(AF_UNSPEC), from where it may go to another destination. */
+static __always_inline void dial_again(struct bpf_sock_ops *ctx)
+{
+	struct kmesh_dst *dst = dst_of(ctx);
+
+	if (dst && dst->state & KMESH_DST_IN_MAP)
+		leave_map(ctx, dst);
+}
+
 /* An acknowledgement gave an RTT sample. */
 static __always_inline void release_socket(struct bpf_sock_ops *ctx)
 {
 	struct kmesh_dst *dst = dst_of(ctx);
-	__u64 cookie;
 
 	if (!dst || !(dst->state & KMESH_DST_IN_MAP) || !(dst->state & KMESH_DST_SENT))
 		return;
 	/* of what went before the metadata: it may still be lost */
 	if ((__s32)(ctx->snd_una - dst->seq) <= 0)
 		return;
-	cookie = dst->cookie;
-	bpf_map_delete_elem(&map_of_kmesh_socket, &cookie);
-	dst->state &= ~KMESH_DST_IN_MAP;
-	bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags & ~BPF_SOCK_OPS_RTT_CB_FLAG);
+	leave_map(ctx, dst);
 }
 
 #endif /* KMESH_WAYPOINT_H */
