@@ -2,3 +2,4 @@
 //! [`crate::model::Model`] or says why not; none of them knows the tables.
 
 pub mod mesh_file;
+pub mod watch;

@@ -1,0 +1,472 @@
+//! What the operator said: flags and their variables → [`Config`]. Parsing touches nothing; what
+//! must be looked up on this machine (the cgroup, the host's name) is looked up by
+//! [`Args::resolve`].
+//!
+//! ```text
+//!  command line, KMESH_… → Args → resolve → Config → app
+//! ```
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args as _, Parser, Subcommand, ValueEnum};
+use kmesh_bpf::cgroup::{self, CgroupError};
+use kmesh_bpf::layout::{EXEMPT_PORTS, Limits};
+use kmesh_bpf::pins::{DEFAULT_ROOT, Root};
+use kmesh_bpf::places::{DEFAULT_RUN_DIR, DEFAULT_STATE_DIR};
+use kmesh_bpf::want::{MetadataFormat, Settings};
+
+use crate::desired::Here;
+
+const EXAMPLES: &str = "\
+Examples:
+  kmeshd --mesh /etc/kmesh/mesh.yaml
+      govern this machine by a mesh file; kill it at any time, its rules stay in the kernel
+  kmeshd --mesh mesh.yaml --bpf-root /sys/fs/bpf/mine --cgroup /sys/fs/cgroup/test
+      the same in a place of one's own
+  kmeshd snapshot --mesh mesh.yaml | kmeshctl verify --against -
+      compare what a mesh file means with what the kernel holds
+
+Every option can also be given by the variable that is named with it.";
+
+/// The Kmesh daemon: brings the pinned eBPF tables into line with a mesh, and keeps them so.
+#[derive(Debug, Parser)]
+#[command(name = "kmeshd", version, about, after_help = EXAMPLES, max_term_width = 100)]
+pub struct Args {
+    #[command(subcommand)]
+    verb: Option<Verb>,
+    #[command(flatten)]
+    mesh: MeshArgs,
+    #[command(flatten)]
+    place: PlaceArgs,
+    #[command(flatten)]
+    limits: LimitArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Write what the mesh file means as a snapshot to standard output, and touch nothing
+    Snapshot {
+        /// The format
+        #[arg(short, long, value_enum, default_value = "json")]
+        output: Output,
+    },
+}
+
+/// How a snapshot is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// Indented JSON.
+    Json,
+    /// YAML.
+    Yaml,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "The mesh")]
+struct MeshArgs {
+    /// The mesh file, YAML or JSON; read again when it changes, and at SIGHUP
+    #[arg(long, env = "KMESH_MESH", value_name = "FILE", global = true)]
+    mesh: Option<PathBuf>,
+    /// The mesh file, as ztunnel's users know it
+    #[arg(long, env = "LOCAL_XDS_PATH", hide = true, global = true)]
+    local_xds_path: Option<PathBuf>,
+    /// This node's name, as workloads name it [default: the host's name]
+    #[arg(long, env = "KMESH_NODE", value_name = "NAME", global = true)]
+    node: Option<String>,
+    /// This node's network
+    #[arg(
+        long,
+        env = "KMESH_NETWORK",
+        value_name = "NAME",
+        default_value = "",
+        global = true
+    )]
+    network: String,
+    /// This node's cluster
+    #[arg(
+        long,
+        env = "KMESH_CLUSTER_ID",
+        value_name = "NAME",
+        default_value = "Kubernetes"
+    )]
+    #[arg(global = true)]
+    cluster_id: String,
+    /// The port that waypoints listen on for connections from Kmesh
+    #[arg(
+        long,
+        env = "KMESH_WAYPOINT_PORT",
+        value_name = "PORT",
+        default_value = "15019"
+    )]
+    #[arg(value_parser = clap::value_parser!(u16).range(1..), global = true)]
+    waypoint_port: u16,
+    /// How a waypoint is told where a connection was to go
+    #[arg(
+        long,
+        env = "KMESH_WAYPOINT_METADATA",
+        value_enum,
+        default_value = "tlv"
+    )]
+    #[arg(global = true)]
+    waypoint_metadata: Metadata,
+    /// Ports that no waypoint sees (protocols where the server speaks first); at most 16
+    #[arg(
+        long,
+        env = "KMESH_WAYPOINT_EXEMPT_PORTS",
+        value_name = "PORT,…",
+        global = true
+    )]
+    #[arg(value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..))]
+    waypoint_exempt_ports: Vec<u16>,
+    /// Let getpeername() answer the address that the application dialled
+    #[arg(long, env = "KMESH_PEERNAME", global = true)]
+    peername: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Metadata {
+    /// Kmesh's own: 16 bytes for IPv4, 28 for IPv6
+    Tlv,
+    /// PROXY protocol version 2
+    ProxyV2,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "The machine")]
+struct PlaceArgs {
+    /// Where maps, programs and links are pinned
+    #[arg(long, env = "KMESH_BPF_ROOT", value_name = "DIR", default_value = DEFAULT_ROOT)]
+    #[arg(global = true)]
+    bpf_root: PathBuf,
+    /// The cgroup whose processes are governed [default: the root of cgroup2]
+    #[arg(long, env = "KMESH_CGROUP", value_name = "DIR", global = true)]
+    cgroup: Option<PathBuf>,
+    /// What a reboot needs: the last snapshot
+    #[arg(long, env = "KMESH_STATE_DIR", value_name = "DIR", default_value = DEFAULT_STATE_DIR)]
+    #[arg(global = true)]
+    state_dir: PathBuf,
+    /// What may be lost: who runs, what was last written
+    #[arg(long, env = "KMESH_RUN_DIR", value_name = "DIR", default_value = DEFAULT_RUN_DIR)]
+    #[arg(global = true)]
+    run_dir: PathBuf,
+    /// Where /healthz/ready, /healthz/live and /metrics are served
+    #[arg(
+        long,
+        env = "KMESH_ADMIN",
+        value_name = "ADDR:PORT",
+        default_value = "127.0.0.1:15200"
+    )]
+    #[arg(global = true)]
+    admin: SocketAddr,
+    /// How the log is written
+    #[arg(
+        long,
+        env = "KMESH_LOG_FORMAT",
+        value_enum,
+        default_value = "text",
+        global = true
+    )]
+    log_format: LogFormat,
+    /// What is logged: error, warn, info, debug, trace, or a filter such as kmeshd=debug
+    #[arg(
+        long,
+        env = "KMESH_LOG_LEVEL",
+        value_name = "LEVEL",
+        default_value = "info"
+    )]
+    #[arg(global = true)]
+    log_level: String,
+}
+
+/// How the log is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// One line of text.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+macro_rules! limits {
+    ($($field:ident, $limit:ident, $env:literal, $help:literal;)*) => {
+        #[derive(Debug, clap::Args)]
+        #[command(next_help_heading = "Limits (of maps that are made anew)")]
+        struct LimitArgs {
+            $(
+                #[doc = $help]
+                #[arg(long, env = $env, value_name = "N", global = true)]
+                #[arg(default_value_t = Limits::default().$limit)]
+                #[arg(value_parser = clap::value_parser!(u32).range(1..=16_000_000))]
+                $field: u32,
+            )*
+        }
+
+        impl LimitArgs {
+            fn resolve(&self) -> Limits {
+                Limits { $($limit: self.$field,)* }
+            }
+        }
+    };
+}
+
+limits! {
+    max_frontends, frontends, "KMESH_MAX_FRONTENDS", "Addresses: VIPs times ports, and workloads' own";
+    max_services, services, "KMESH_MAX_SERVICES", "Services times ports times families";
+    max_endpoints, endpoints, "KMESH_MAX_ENDPOINTS", "Endpoints of all services, with slack";
+    max_workloads, workloads, "KMESH_MAX_WORKLOADS", "Workloads";
+    max_names, names, "KMESH_MAX_NAMES", "Pieces of names, of 64 bytes each";
+    max_pods, pods, "KMESH_MAX_PODS", "Managed pods of this node";
+    max_sockets, sockets, "KMESH_MAX_SOCKETS", "Waypoint connections that have not sent yet";
+}
+
+/// Why the options make no sense together, or on this machine.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// Nothing says what the mesh is.
+    #[error("no mesh: name its file with --mesh FILE (or KMESH_MESH, or LOCAL_XDS_PATH)")]
+    NoMesh,
+    /// Too many exempt ports.
+    #[error("--waypoint-exempt-ports: {count} ports, at most {EXEMPT_PORTS}")]
+    ExemptPorts {
+        /// How many there are.
+        count: usize,
+    },
+    /// There is no cgroup to attach to.
+    #[error("find the cgroup to govern")]
+    Cgroup(#[source] CgroupError),
+}
+
+/// What the daemon needs to know of its place.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// Where the pins are.
+    pub root: Root,
+    /// The operator named the root.
+    pub own_place: bool,
+    /// The cgroup to govern.
+    pub cgroup: PathBuf,
+    /// Directory of the snapshot.
+    pub state_dir: PathBuf,
+    /// Directory of what may be lost.
+    pub run_dir: PathBuf,
+    /// Limits of maps that are made anew.
+    pub limits: Limits,
+}
+
+/// What the daemon is told.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The mesh file.
+    pub mesh: PathBuf,
+    /// Which node this is.
+    pub here: Here,
+    /// Where everything lies.
+    pub place: Place,
+    /// Where health and metrics are served.
+    pub admin: SocketAddr,
+}
+
+/// What is to be done.
+#[derive(Clone, Debug)]
+pub enum Action {
+    /// Run the daemon.
+    Run(Box<Config>),
+    /// Write what the mesh file means.
+    Snapshot {
+        /// The mesh file.
+        mesh: PathBuf,
+        /// Which node this is.
+        here: Here,
+        /// The format.
+        output: Output,
+    },
+}
+
+impl Args {
+    /// How the log is to be written: format and filter.
+    #[must_use]
+    pub fn log(&self) -> (LogFormat, &str) {
+        (self.place.log_format, &self.place.log_level)
+    }
+
+    /// What is to be done.
+    pub fn resolve(self) -> Result<Action, ConfigError> {
+        let mesh = &self.mesh;
+        let file = mesh.mesh.clone().or_else(|| mesh.local_xds_path.clone());
+        let mesh = file.ok_or(ConfigError::NoMesh)?;
+        let here = self.mesh.here()?;
+        if let Some(Verb::Snapshot { output }) = self.verb {
+            return Ok(Action::Snapshot { mesh, here, output });
+        }
+        let cgroup = match self.place.cgroup {
+            Some(cgroup) => cgroup,
+            None => cgroup::find_root().map_err(ConfigError::Cgroup)?,
+        };
+        let place = Place {
+            own_place: self.place.bpf_root != PathBuf::from(DEFAULT_ROOT),
+            root: Root::new(self.place.bpf_root),
+            cgroup,
+            state_dir: self.place.state_dir,
+            run_dir: self.place.run_dir,
+            limits: self.limits.resolve(),
+        };
+        Ok(Action::Run(Box::new(Config {
+            mesh,
+            here,
+            place,
+            admin: self.place.admin,
+        })))
+    }
+}
+
+impl MeshArgs {
+    fn here(&self) -> Result<Here, ConfigError> {
+        let mut exempt_ports = self.waypoint_exempt_ports.clone();
+        exempt_ports.sort_unstable();
+        exempt_ports.dedup();
+        if exempt_ports.len() > EXEMPT_PORTS {
+            return Err(ConfigError::ExemptPorts {
+                count: exempt_ports.len(),
+            });
+        }
+        let host = || {
+            rustix::system::uname()
+                .nodename()
+                .to_string_lossy()
+                .into_owned()
+        };
+        Ok(Here {
+            node: self.node.clone().unwrap_or_else(host).into(),
+            network: self.network.as_str().into(),
+            cluster: self.cluster_id.as_str().into(),
+            waypoint_port: self.waypoint_port,
+            settings: Settings {
+                metadata: match self.waypoint_metadata {
+                    Metadata::Tlv => MetadataFormat::Tlv,
+                    Metadata::ProxyV2 => MetadataFormat::ProxyV2,
+                },
+                peername: self.peername,
+                exempt_ports,
+            },
+        })
+    }
+}
+
+/// Every variable that stands for an option, for the documentation and its test.
+#[must_use]
+pub fn variables() -> Vec<(String, String)> {
+    let command = Args::augment_args(clap::Command::new("kmeshd"));
+    let pairs = command.get_arguments().filter_map(|arg| {
+        let env = arg.get_env()?.to_string_lossy().into_owned();
+        Some((arg.get_long()?.to_owned(), env))
+    });
+    pairs.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(args: &[&str]) -> Args {
+        Args::try_parse_from(args).expect("good arguments")
+    }
+
+    #[test]
+    fn every_option_has_a_variable_of_its_name() {
+        let variables = variables();
+        assert!(variables.len() > 20, "{variables:?}");
+        for (long, env) in variables
+            .iter()
+            .filter(|(long, _)| long != "local-xds-path")
+        {
+            assert_eq!(
+                *env,
+                format!("KMESH_{}", long.replace('-', "_").to_uppercase())
+            );
+        }
+    }
+
+    #[test]
+    fn options_may_stand_before_or_after_the_verb() {
+        for args in [
+            ["kmeshd", "snapshot", "--mesh", "m", "--node", "n"],
+            ["kmeshd", "--mesh", "m", "--node", "n", "snapshot"],
+        ] {
+            let action = parse(&args).resolve().expect("an action");
+            let Action::Snapshot { mesh, here, output } = action else {
+                panic!("{action:?}")
+            };
+            assert_eq!(
+                (mesh, &*here.node, output),
+                (PathBuf::from("m"), "n", Output::Json)
+            );
+        }
+    }
+
+    #[test]
+    fn wrong_words_are_refused() {
+        assert!(matches!(
+            parse(&["kmeshd"]).resolve(),
+            Err(ConfigError::NoMesh)
+        ));
+        for args in [
+            ["kmeshd", "--admin", "nowhere"],
+            ["kmeshd", "--waypoint-port", "0"],
+            ["kmeshd", "--waypoint-metadata", "xml"],
+            ["kmeshd", "--max-pods", "0"],
+            ["kmeshd", "--no-such", "1"],
+        ] {
+            assert!(Args::try_parse_from(args).is_err(), "{args:?}");
+        }
+        let ports: Vec<String> = (1..=17).map(|port| port.to_string()).collect();
+        let args = [
+            "kmeshd",
+            "--mesh",
+            "m",
+            "--waypoint-exempt-ports",
+            &ports.join(","),
+        ];
+        assert!(matches!(
+            parse(&args).resolve(),
+            Err(ConfigError::ExemptPorts { count: 17 })
+        ));
+    }
+
+    #[test]
+    fn limits_and_places_reach_the_configuration() {
+        let args = [
+            "kmeshd",
+            "--mesh",
+            "m",
+            "--cgroup",
+            "/c",
+            "--max-workloads",
+            "7",
+        ];
+        let Ok(Action::Run(config)) = parse(&args).resolve() else {
+            panic!("it runs")
+        };
+        assert_eq!(
+            config.place.limits,
+            Limits {
+                workloads: 7,
+                ..Limits::default()
+            }
+        );
+        assert!(!config.place.own_place);
+        let args = [
+            "kmeshd",
+            "--mesh",
+            "m",
+            "--cgroup",
+            "/c",
+            "--bpf-root",
+            "/b",
+        ];
+        let Ok(Action::Run(config)) = parse(&args).resolve() else {
+            panic!("it runs")
+        };
+        assert!(config.place.own_place);
+    }
+}
