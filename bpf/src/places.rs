@@ -15,11 +15,13 @@ pub const SNAPSHOT: &str = "snapshot.json";
 pub const MODES: &str = "modes.json";
 /// Who the daemon is.
 pub const DAEMON: &str = "kmeshd.json";
+/// Which state of the tables the last snapshot holds.
+pub const LAST_SYNC: &str = "last-sync.json";
 
 /// Files of the state directory.
 pub const STATE_FILES: &[&str] = &[SNAPSHOT, MODES];
 /// Files of the run directory.
-pub const RUN_FILES: &[&str] = &[DAEMON];
+pub const RUN_FILES: &[&str] = &[DAEMON, LAST_SYNC];
 
 /// Whether a file is one of `names`, or the unfinished or set-aside copy of one
 /// (`.NAME…`, `NAME.…`).

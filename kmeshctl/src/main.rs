@@ -12,7 +12,6 @@ mod args;
 mod context;
 mod output;
 mod tables;
-mod time;
 mod verbs;
 mod view;
 

@@ -304,7 +304,7 @@ impl Args {
             None => cgroup::find_root().map_err(ConfigError::Cgroup)?,
         };
         let place = Place {
-            own_place: self.place.bpf_root != PathBuf::from(DEFAULT_ROOT),
+            own_place: self.place.bpf_root != *DEFAULT_ROOT,
             root: Root::new(self.place.bpf_root),
             cgroup,
             state_dir: self.place.state_dir,

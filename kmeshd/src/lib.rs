@@ -8,11 +8,28 @@
 //! `reconcile` is the only writer.
 #![forbid(unsafe_code)]
 
+pub mod admin;
+pub mod app;
 pub mod compile;
 pub mod config;
 pub mod desired;
 mod locality;
+mod metrics;
 pub mod model;
 pub mod readiness;
+pub mod reconcile;
 pub mod shutdown;
+pub mod snapshot;
 pub mod sources;
+pub mod status;
+
+/// An error with all that caused it, on one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut said = error.to_string();
+    let mut source = error.source();
+    while let Some(why) = source {
+        said += &format!(": {why}");
+        source = why.source();
+    }
+    said
+}

@@ -19,7 +19,7 @@ use crate::args::{Dump, Format, What};
 use crate::context::Context;
 use crate::output::write_json;
 use crate::view::{self, Filter, LinkView, MapView, ProgramView};
-use crate::{tables, time};
+use crate::tables;
 
 /// Everything a dump may show; what is not asked for is left out.
 #[derive(Debug, Default, Serialize)]
@@ -145,7 +145,7 @@ fn read(ctx: &Context, kernel: &Linux, have: &Have, args: &Dump) -> anyhow::Resu
         node: Some(node_name()),
         kernel: Some(boot::kernel_release()),
         boot_id: Some(boot::boot_id()?),
-        time: args.stamp.then(|| time::rfc3339(clock::wall_clock())),
+        time: args.stamp.then(|| clock::rfc3339(clock::wall_clock())),
         generation: Some(have.meta().generation),
         consistent: Some(have.consistency() == Consistency::Settled),
     };

@@ -22,7 +22,7 @@ const LOOK: Duration = Duration::from_secs(5);
 /// How long a change may go on before it is read: a file is often written in several pieces.
 const SETTLE: Duration = Duration::from_millis(20);
 
-/// What wakes the watcher.
+/// What calls the watcher.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wake {
     /// Something changed near the file.
@@ -54,7 +54,7 @@ fn look(path: &Path) -> Option<Look> {
 /// nobody can wake it.
 pub fn run(
     path: &Path,
-    wakes: &Receiver<Wake>,
+    calls: &Receiver<Wake>,
     waker: &Sender<Wake>,
     hand_on: &mut dyn FnMut(Result<Model, MeshFileError>),
 ) {
@@ -63,7 +63,7 @@ pub fn run(
     let mut seen = look(path);
     hand_on(mesh_file::read(path));
     loop {
-        let reload = match wakes.recv_timeout(LOOK) {
+        let reload = match calls.recv_timeout(LOOK) {
             Ok(Wake::Stop) | Err(RecvTimeoutError::Disconnected) => return,
             Ok(Wake::Reload) => true,
             Ok(Wake::Notice) | Err(RecvTimeoutError::Timeout) => false,
@@ -180,11 +180,11 @@ mod tests {
         fn start(prepare: impl FnOnce(&Path)) -> Self {
             let dir = tempfile::tempdir().expect("a directory");
             prepare(dir.path());
-            let (waker, wakes) = mpsc::channel();
+            let (waker, calls) = mpsc::channel();
             let (tell, said) = mpsc::channel();
             let (path, own) = (dir.path().join("mesh.yaml"), waker.clone());
             std::thread::spawn(move || {
-                run(&path, &wakes, &own, &mut |read| {
+                run(&path, &calls, &own, &mut |read| {
                     let read = read.map(|model| model.services.len());
                     let _ = tell.send(read.map_err(|error| error.to_string()));
                 });

@@ -127,7 +127,7 @@ fn an_empty_file_is_refused_and_an_empty_mesh_is_not() {
 
 #[test]
 fn every_wrong_object_is_named_in_one_report() {
-    let text = r#"
+    let text = r"
 workloads:
 - {uid: w1, workloadIps: [10.0.0.1], services: {n/none: {80: 80}}}
 - {uid: w1, workloadIps: [10.0.0.2]}
@@ -141,7 +141,7 @@ services:
 - {namespace: n, hostname: a, vips: [/10.1.0.1], ports: {0: 80}}
 - {namespace: n, hostname: b, vips: [/10.1.0.1, 10.1.0.2]}
 - {namespace: n, hostname: b, waypoint: {destination: nonsense}}
-"#;
+";
     let said = problems(text);
     for part in [
         "workload w1: unknown service n/none",

@@ -1,0 +1,263 @@
+//! The composition root: starts the threads, hands them their ends of the channels, and waits for
+//! a signal. It decides nothing else.
+//!
+//! ```text
+//!  main     signals, admin address, systemd          (tokio, current thread)
+//!  source   watches and decodes the mesh file         → orders
+//!  writer   the only one that touches the kernel      ← orders
+//! ```
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, anyhow};
+use kmesh_bpf::clock;
+use kmesh_bpf::kernel::linux::Linux;
+use kmesh_bpf::places::DAEMON;
+use sd_notify::NotifyState;
+use serde::Serialize;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
+use tracing::{info, warn};
+use tracing_subscriber::EnvFilter;
+
+use crate::admin::{self, Admin};
+use crate::config::{Config, LogFormat};
+use crate::readiness::Readiness;
+use crate::reconcile::{Order, Start, StartError, Tokens, replace};
+use crate::shutdown::{Running, Shutdown};
+use crate::sources::watch::{self, Wake};
+use crate::status::{Began, Status};
+
+/// How long the writer may take to come to a good place after SIGTERM.
+const PATIENCE: Duration = Duration::from_millis(800);
+
+/// Sends the log to standard error.
+pub fn log_to_stderr((format, filter): (LogFormat, &str)) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(filter)
+        .with_context(|| format!("--log-level {filter}: no such level or filter"))?;
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    let set = match format {
+        LogFormat::Text => log.with_ansi(false).with_target(false).try_init(),
+        LogFormat::Json => log.json().flatten_event(true).try_init(),
+    };
+    set.map_err(|error| anyhow!("start the log: {error}"))
+}
+
+/// A panic anywhere ends the process: half a daemon would look alive.
+fn end_on_panic() {
+    let before = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        before(panic);
+        eprintln!("kmeshd: ends after a panic; what is in force in the kernel stays");
+        std::process::exit(101);
+    }));
+}
+
+/// Runs the daemon until a signal ends it.
+pub fn run(config: Config, began: Instant) -> anyhow::Result<()> {
+    end_on_panic();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("start the runtime")?;
+    let done = runtime.block_on(daemon(config, Began::threads_at(began)));
+    // Nothing that is left running matters.
+    runtime.shutdown_background();
+    done
+}
+
+async fn daemon(config: Config, began: Began) -> anyhow::Result<()> {
+    let readiness = Readiness::default();
+    let status = Arc::new(Status::default());
+    let mut end = Shutdown::default();
+    let (orders, obeyed) = mpsc::channel();
+    let (waker, calls) = mpsc::channel();
+    let (adopted, start) = oneshot::channel();
+
+    let tokens = Tokens {
+        file: Some(readiness.hold("mesh file", "not read yet")),
+        sync: Some(readiness.hold("first sync", "not done yet")),
+    };
+    let writer = Start {
+        place: config.place.clone(),
+        here: config.here.clone(),
+        status: Arc::clone(&status),
+        tokens,
+        began,
+    };
+    spawn_writer(writer, obeyed, adopted, end.running())?;
+    spawn_source(
+        &config.mesh,
+        calls,
+        waker.clone(),
+        orders.clone(),
+        &status,
+        began,
+    )?;
+
+    let listener = admin::listen(config.admin)
+        .await
+        .with_context(|| format!("listen at the admin address {}", config.admin))?;
+    let address = listener.local_addr().context("look at the admin address")?;
+    let admin = Admin {
+        readiness: readiness.clone(),
+        status: Arc::clone(&status),
+        orders,
+    };
+    let orders = admin.orders.clone();
+    tokio::spawn(admin::serve(listener, admin));
+
+    start.await.context("the writer ended before it began")??;
+    let note = Note::write(&config.place.run_dir, address);
+    tokio::spawn(tell_systemd(readiness, status));
+    until_signal(&waker).await?;
+
+    let _ = sd_notify::notify(&[NotifyState::Stopping]);
+    // Threads that have ended already need no telling.
+    let _ = orders.send(Order::Stop);
+    let _ = waker.send(Wake::Stop);
+    if !end.finished(PATIENCE).await {
+        warn!("the writer is busy; ending all the same: every state of the tables is safe");
+    }
+    drop(note);
+    Ok(())
+}
+
+fn spawn_writer(
+    start: Start,
+    orders: Receiver<Order>,
+    adopted: oneshot::Sender<Result<(), StartError>>,
+    running: Running,
+) -> anyhow::Result<()> {
+    let work = move || {
+        let _running = running;
+        match start.adopt(Linux::new()) {
+            Ok(writer) => {
+                // Nobody listens: the process is ending.
+                let _ = adopted.send(Ok(()));
+                writer.run(&orders);
+            }
+            Err(error) => {
+                let _ = adopted.send(Err(error));
+            }
+        }
+    };
+    let thread = thread::Builder::new().name("writer".to_owned());
+    thread.spawn(work).context("start the writer")?;
+    Ok(())
+}
+
+fn spawn_source(
+    mesh: &Path,
+    calls: Receiver<Wake>,
+    waker: Sender<Wake>,
+    orders: Sender<Order>,
+    status: &Arc<Status>,
+    began: Began,
+) -> anyhow::Result<()> {
+    let (mesh, status) = (mesh.to_owned(), Arc::clone(status));
+    let mut first = true;
+    let work = move || {
+        watch::run(&mesh, &calls, &waker, &mut |read| {
+            if std::mem::take(&mut first) {
+                status.facts().phases.push(began.phase("decoded"));
+            }
+            let order = match read {
+                Ok(model) => Order::Model(Box::new(model)),
+                Err(refused) => Order::Refused(refused),
+            };
+            // The writer has ended: so does the process.
+            let _ = orders.send(order);
+        });
+    };
+    let thread = thread::Builder::new().name("source".to_owned());
+    thread.spawn(work).context("start the source")?;
+    Ok(())
+}
+
+/// Waits for SIGTERM or SIGINT; at SIGHUP the file is read again.
+async fn until_signal(waker: &Sender<Wake>) -> anyhow::Result<()> {
+    let on = |kind| signal(kind).context("listen for signals");
+    let mut term = on(SignalKind::terminate())?;
+    let mut interrupt = on(SignalKind::interrupt())?;
+    let mut hangup = on(SignalKind::hangup())?;
+    loop {
+        tokio::select! {
+            _ = term.recv() => info!("SIGTERM"),
+            _ = interrupt.recv() => info!("SIGINT"),
+            _ = hangup.recv() => {
+                info!("SIGHUP: reading the mesh file again");
+                // The source has ended: so does the process.
+                let _ = waker.send(Wake::Reload);
+                continue;
+            }
+        }
+        return Ok(());
+    }
+}
+
+/// Tells systemd when the daemon is ready, and that it is alive, if it asked to be told.
+async fn tell_systemd(readiness: Readiness, status: Arc<Status>) {
+    let mut ready = readiness.watch();
+    let watchdog = sd_notify::watchdog_enabled();
+    let beat = watchdog.map_or(Duration::from_hours(1), |limit| limit / 3);
+    let mut told = false;
+    loop {
+        if *ready.borrow_and_update() && !told {
+            told = true;
+            let _ = sd_notify::notify(&[NotifyState::Ready]);
+        }
+        if watchdog.is_some() && status.is_alive() {
+            let _ = sd_notify::notify(&[NotifyState::Watchdog]);
+        }
+        // A pause is as good as a change.
+        let _ = tokio::time::timeout(beat, ready.changed()).await;
+    }
+}
+
+/// `kmeshd.json` in the run directory: who runs. Removed by drop, so at a clean end.
+struct Note(Option<PathBuf>);
+
+#[derive(Serialize)]
+struct Daemon {
+    pid: u32,
+    start: u64,
+    admin: SocketAddr,
+    version: &'static str,
+}
+
+impl Note {
+    fn write(run_dir: &Path, admin: SocketAddr) -> Self {
+        let daemon = Daemon {
+            pid: std::process::id(),
+            start: clock::process_start(),
+            admin,
+            version: env!("CARGO_PKG_VERSION"),
+        };
+        let text = serde_json::to_vec(&daemon).unwrap_or_default();
+        match replace(run_dir, DAEMON, &mut |file| file.write_all(&text)) {
+            Ok(_) => Self(Some(run_dir.join(DAEMON))),
+            Err(error) => {
+                warn!("say who runs: {}", crate::chain(&error));
+                Self(None)
+            }
+        }
+    }
+}
+
+impl Drop for Note {
+    fn drop(&mut self) {
+        if let Some(path) = &self.0 {
+            // Gone already: what was wanted.
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}

@@ -1,0 +1,288 @@
+//! What a reboot needs: the last snapshot, in the state directory.
+//!
+//! Written a moment after a change, by a thread of its own (the disk may be slow), as a whole:
+//! aside, flushed, renamed. Which state it holds is noted in the run directory, so that a start
+//! that changes nothing writes nothing.
+
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, Receiver};
+use std::time::{Duration, Instant};
+
+use kmesh_bpf::kernel::Kernel;
+use kmesh_bpf::pins::Root;
+use kmesh_bpf::places::{LAST_SYNC, SNAPSHOT, STATE_FILES, is_own_file};
+use kmesh_bpf::pods;
+use kmesh_bpf::snapshot::{About, PodEntry, PodMode, Snapshot, SnapshotError};
+use kmesh_bpf::tables::Have;
+use kmesh_bpf::{boot, clock};
+use serde::{Deserialize, Serialize};
+use tracing::{debug, error};
+
+use crate::config::Place;
+use crate::status::Status;
+
+/// How long after a change the snapshot is written: changes come in bursts.
+const SETTLE: Duration = Duration::from_secs(1);
+/// How long after a failure it is tried again.
+const AGAIN: Duration = Duration::from_secs(30);
+
+/// Which state the snapshot holds.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct LastSync {
+    boot_id: String,
+    generation: u64,
+    bytes: u64,
+}
+
+/// The snapshot of the state directory.
+#[derive(Debug)]
+pub(super) enum Last {
+    /// It is there and of this node.
+    Snapshot(Snapshot),
+    /// There is none.
+    None,
+    /// It is there and of no use.
+    Unusable(String),
+}
+
+/// Why a file was not written.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum KeepError {
+    /// A file could not be written or put in place.
+    #[error("{op} {}", path.display())]
+    File {
+        /// What was attempted.
+        op: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+}
+
+/// Keeps the last snapshot. See the module.
+#[derive(Debug)]
+pub(super) struct Keeper {
+    state_dir: PathBuf,
+    run_dir: PathBuf,
+    node: String,
+    boot_id: Option<String>,
+    /// The generation that the file holds.
+    kept: Option<u64>,
+    due: Option<Instant>,
+    writing: Option<(u64, Receiver<bool>)>,
+}
+
+impl Keeper {
+    /// A keeper of tables at `generation`.
+    pub(super) fn new(place: &Place, node: &str, generation: u64) -> Self {
+        let boot_id = boot::boot_id().ok();
+        let mut keeper = Self {
+            state_dir: place.state_dir.clone(),
+            run_dir: place.run_dir.clone(),
+            node: node.to_owned(),
+            boot_id,
+            kept: None,
+            due: None,
+            writing: None,
+        };
+        keeper.kept = keeper.kept_generation();
+        debug!(generation, kept = ?keeper.kept, "last snapshot");
+        keeper
+    }
+
+    /// The id of this boot.
+    pub(super) fn boot_id(&self) -> Option<String> {
+        self.boot_id.clone()
+    }
+
+    fn file(&self) -> PathBuf {
+        self.state_dir.join(SNAPSHOT)
+    }
+
+    /// What the run directory says of the file, if that is still the file.
+    fn kept_generation(&self) -> Option<u64> {
+        let text = fs::read(self.run_dir.join(LAST_SYNC)).ok()?;
+        let last: LastSync = serde_json::from_slice(&text).ok()?;
+        let bytes = fs::metadata(self.file()).ok()?.len();
+        let same = Some(&last.boot_id) == self.boot_id.as_ref() && last.bytes == bytes;
+        same.then_some(last.generation)
+    }
+
+    /// The snapshot on disk, if it is of this node.
+    pub(super) fn last(&self) -> Last {
+        let path = self.file();
+        let text = match fs::read(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Last::None,
+            Err(error) => return Last::Unusable(format!("read {}: {error}", path.display())),
+        };
+        let parsed: Result<Snapshot, SnapshotError> =
+            Snapshot::parse(&text, &path.display().to_string());
+        match parsed {
+            Ok(snapshot) if snapshot.about.node.as_ref() == Some(&self.node) => {
+                Last::Snapshot(snapshot)
+            }
+            Ok(snapshot) => {
+                let node = snapshot.about.node.unwrap_or_default();
+                let here = &self.node;
+                Last::Unusable(format!(
+                    "{} is of node {node}, this is {here}",
+                    path.display()
+                ))
+            }
+            Err(why) => Last::Unusable(crate::chain(&why)),
+        }
+    }
+
+    /// The tables are at this generation now.
+    pub(super) fn note(&mut self, generation: u64) {
+        let same = match &self.writing {
+            Some((writing, _)) => *writing == generation,
+            None => self.kept == Some(generation),
+        };
+        if !same {
+            self.due = Some(Instant::now() + SETTLE);
+        }
+    }
+
+    /// When there is something to do.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.due
+    }
+
+    /// Begins to write if it is time, and takes note of what was written.
+    pub(super) fn work(&mut self, k: &dyn Kernel, root: &Root, have: &Have, status: &Status) {
+        if let Some((generation, done)) = &self.writing {
+            match done.try_recv() {
+                Err(mpsc::TryRecvError::Empty) => return,
+                Ok(true) => self.kept = Some(*generation),
+                Ok(false) | Err(mpsc::TryRecvError::Disconnected) => {
+                    status.facts().snapshot_errors += 1;
+                    self.due = Some(Instant::now() + AGAIN);
+                }
+            }
+            self.writing = None;
+        }
+        if self.due.is_some_and(|due| Instant::now() >= due) {
+            self.due = None;
+            self.begin(k, root, have);
+        }
+    }
+
+    /// Before the end: what is due is written now, what is being written is waited for.
+    pub(super) fn finish(&mut self, k: &dyn Kernel, root: &Root, have: &Have) {
+        if let Some((_, done)) = self.writing.take() {
+            let _ = done.recv_timeout(SETTLE);
+        }
+        if self.due.take().is_some() {
+            self.begin(k, root, have);
+            if let Some((_, done)) = self.writing.take() {
+                let _ = done.recv_timeout(SETTLE);
+            }
+        }
+    }
+
+    fn begin(&mut self, k: &dyn Kernel, root: &Root, have: &Have) {
+        let generation = have.meta().generation;
+        let about = About {
+            node: Some(self.node.clone()),
+            kernel: Some(boot::kernel_release()),
+            boot_id: self.boot_id.clone(),
+            time: Some(clock::rfc3339(clock::wall_clock())),
+            generation: Some(generation),
+            consistent: Some(generation % 2 == 0),
+        };
+        let snapshot = Snapshot::of(have, about, pod_entries(k, root));
+        let (state_dir, run_dir) = (self.state_dir.clone(), self.run_dir.clone());
+        let boot_id = self.boot_id.clone().unwrap_or_default();
+        let (tell, done) = mpsc::channel();
+        self.writing = Some((generation, done));
+        std::thread::spawn(move || {
+            let wrote = write(&snapshot, &state_dir).and_then(|bytes| {
+                let last = LastSync {
+                    boot_id,
+                    generation,
+                    bytes,
+                };
+                let text = serde_json::to_vec(&last).unwrap_or_default();
+                replace(&run_dir, LAST_SYNC, &mut |file| file.write_all(&text)).map(|_| ())
+            });
+            if let Err(why) = &wrote {
+                error!(
+                    "keep the last snapshot: {}; trying again in 30 s",
+                    crate::chain(why)
+                );
+            }
+            // The writer may have ended meanwhile.
+            let _ = tell.send(wrote.is_ok());
+        });
+    }
+}
+
+fn pod_entries(k: &dyn Kernel, root: &Root) -> Option<Vec<PodEntry>> {
+    let records = pods::list(k, root).ok()?;
+    let entries = records
+        .into_iter()
+        .filter(|record| record.word.is_some())
+        .map(|record| {
+            let mode = if record.bypass() {
+                PodMode::Bypass
+            } else {
+                PodMode::Managed
+            };
+            PodEntry {
+                cookie: record.cookie,
+                uid: record.uid.map(Into::into),
+                netns: record.netns.map(|path| path.display().to_string()),
+                mode,
+            }
+        });
+    Some(entries.collect())
+}
+
+fn write(snapshot: &Snapshot, dir: &Path) -> Result<u64, KeepError> {
+    // Copies that an earlier process left unfinished.
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        let path = entry.path();
+        let unfinished =
+            is_own_file(&path, STATE_FILES) && entry.file_name().to_string_lossy().starts_with('.');
+        if unfinished {
+            // Gone already, or it will be seen next time.
+            let _ = fs::remove_file(path);
+        }
+    }
+    replace(dir, SNAPSHOT, &mut |file| snapshot.write_json(file))
+}
+
+/// Writes a file aside, flushes it, and puts it in place; its size.
+pub(crate) fn replace(
+    dir: &Path,
+    name: &str,
+    say: &mut dyn FnMut(&mut BufWriter<File>) -> io::Result<()>,
+) -> Result<u64, KeepError> {
+    let aside = dir.join(format!(".{name}.{}", std::process::id()));
+    let on = |op, path: &Path, source| KeepError::File {
+        op,
+        path: path.to_owned(),
+        source,
+    };
+    fs::create_dir_all(dir).map_err(|source| on("make directory", dir, source))?;
+    let filled = (|| {
+        let mut file = BufWriter::new(File::create(&aside)?);
+        say(&mut file)?;
+        let file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
+        file.sync_all()?;
+        Ok(file.metadata()?.len())
+    })();
+    let size = filled.map_err(|source| on("write", &aside, source))?;
+    let place = dir.join(name);
+    fs::rename(&aside, &place).map_err(|source| on("rename to", &place, source))?;
+    File::open(dir)
+        .and_then(|dir| dir.sync_all())
+        .map_err(|source| on("flush directory", dir, source))?;
+    Ok(size)
+}

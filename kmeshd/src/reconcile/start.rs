@@ -1,0 +1,181 @@
+//! How the writer starts: what is there is adopted without a gap, and read.
+//!
+//! It refuses a kernel that is too old, a root that another writer holds, and pins that are
+//! foreign or of another layout; then nothing was written.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use kmesh_bpf::apply::{ApplyError, converge};
+use kmesh_bpf::attach::{AttachError, adopt_hooks};
+use kmesh_bpf::boot::{self, BootError};
+use kmesh_bpf::kernel::Kernel;
+use kmesh_bpf::lock::{self, LockError};
+use kmesh_bpf::pins::{PinsError, adopt_maps};
+use kmesh_bpf::tables::{Have, ReadError};
+use kmesh_bpf::{clock, layout};
+use tracing::{info, warn};
+
+use super::keep::{Keeper, Last};
+use super::pods::Pods;
+use super::{BACKOFF, INSPECT, Tokens, Writer};
+use crate::config::Place;
+use crate::desired::{Desired, Here};
+use crate::status::{Began, Status};
+
+/// Why the daemon cannot start. What is in force stays.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// This machine will not do.
+    #[error("look at this machine")]
+    Boot(#[source] BootError),
+    /// The root is not to be had.
+    #[error("become the writer")]
+    Lock(#[source] LockError),
+    /// The maps could not be adopted.
+    #[error("adopt the maps")]
+    Pins(#[source] PinsError),
+    /// The hooks could not be adopted.
+    #[error("adopt the hooks")]
+    Hooks(#[source] AttachError),
+    /// The tables could not be read.
+    #[error("read the tables")]
+    Tables(#[source] ReadError),
+    /// The last snapshot could not be put back into empty tables.
+    #[error("put the last snapshot back")]
+    Restore(#[source] ApplyError),
+}
+
+/// What a writer starts from.
+pub struct Start {
+    /// Where everything lies.
+    pub place: Place,
+    /// Which node this is.
+    pub here: Here,
+    /// Shared facts.
+    pub status: Arc<Status>,
+    /// What holds readiness back.
+    pub tokens: Tokens,
+    /// When the process started.
+    pub began: Began,
+}
+
+impl Start {
+    /// Takes the lock, adopts and reads what is there, and puts the last snapshot back if there
+    /// is nothing.
+    pub fn adopt<K: Kernel>(self, mut k: K) -> Result<Writer<K>, StartError> {
+        boot::require_kernel().map_err(StartError::Boot)?;
+        let lock =
+            lock::acquire(&self.place.root, self.place.own_place).map_err(StartError::Lock)?;
+        let have = adopt(&mut k, &self.place, self.here.settings.peername)?;
+        let adopted = self.began.phase("adopted");
+        info!(
+            ms = adopted.wall.as_millis(),
+            generation = have.meta().generation,
+            root = %self.place.root.path().display(),
+            "adopted"
+        );
+        self.status.facts().phases.push(adopted);
+        let mut writer = self.writer(k, have);
+        writer._lock = Some(lock);
+        writer.put_back()?;
+        Ok(writer)
+    }
+
+    /// The writer over tables that were read.
+    pub(super) fn writer<K: Kernel>(self, k: K, have: Have) -> Writer<K> {
+        let keeper = Keeper::new(&self.place, &self.here.node, have.meta().generation);
+        Writer {
+            k,
+            place: self.place,
+            _lock: None,
+            desired: Desired::new(self.here),
+            have,
+            pods: Pods::default(),
+            keeper,
+            status: self.status,
+            tokens: self.tokens,
+            complete: false,
+            due: None,
+            backoff: BACKOFF.0,
+            held: None,
+            inspect_at: Instant::now() + INSPECT,
+            unverified: false,
+        }
+    }
+}
+
+/// Adopts maps and hooks, and reads the tables.
+pub(super) fn adopt<K: Kernel>(
+    k: &mut K,
+    place: &Place,
+    peername: bool,
+) -> Result<Have, StartError> {
+    let maps = adopt_maps(k, &place.root, &place.limits).map_err(StartError::Pins)?;
+    for kept in &maps.kept {
+        warn!(
+            map = kept.map.name(),
+            limit = kept.has,
+            wanted = kept.wanted,
+            "the map keeps its limit; to change it: kmeshctl purge, then start again"
+        );
+    }
+    let names = |maps: &[layout::Map]| maps.iter().map(|map| map.name()).collect::<Vec<_>>();
+    if maps.created.len() + maps.repinned.len() + maps.resized.len() > 0 {
+        info!(
+            created = ?names(&maps.created),
+            repinned = ?names(&maps.repinned),
+            resized = ?names(&maps.resized),
+            "maps"
+        );
+    }
+    let hooks = adopt_hooks(k, &place.root, &place.cgroup, &place.limits, peername)
+        .map_err(StartError::Hooks)?;
+    let names = |hooks: &[layout::Hook]| hooks.iter().map(|hook| hook.name()).collect::<Vec<_>>();
+    info!(
+        kept = ?names(&hooks.kept),
+        attached = ?names(&hooks.attached),
+        replaced = ?names(&hooks.replaced),
+        "hooks at {}", place.cgroup.display()
+    );
+    let mut have = Have::read_locked(k).map_err(StartError::Tables)?;
+    have.sign(std::process::id(), clock::process_start());
+    Ok(have)
+}
+
+impl<K: Kernel> Writer<K> {
+    /// Puts the last snapshot back into tables that hold nothing (after a reboot), or that were
+    /// being filled from it when the writer died: whatever the source says later, what was in
+    /// force is in force.
+    pub(super) fn put_back(&mut self) -> Result<(), StartError> {
+        let empty = self.have.services().next().is_none() && self.have.workloads().next().is_none();
+        let cut = self.have.meta().generation % 2 == 1;
+        if !empty && !cut {
+            return Ok(());
+        }
+        let snapshot = match self.keeper.last() {
+            Last::Snapshot(snapshot) => snapshot,
+            Last::None => return Ok(()),
+            Last::Unusable(why) => {
+                warn!("{why}; starting from nothing");
+                return Ok(());
+            }
+        };
+        if !empty && snapshot.about.boot_id == self.keeper.boot_id() {
+            // The tables are newer than the file.
+            return Ok(());
+        }
+        let mut change = snapshot.into_change();
+        // The options decide, not what they were.
+        change.settings = Some(self.desired.here.settings.clone());
+        let applied = converge(&mut self.k, &mut self.have, &change, &mut |_, _| {})
+            .map_err(StartError::Restore)?;
+        info!(
+            elements = applied.elements,
+            services = change.services.len(),
+            workloads = change.workloads.len(),
+            "the tables were empty: the last snapshot was put back"
+        );
+        Ok(())
+    }
+}

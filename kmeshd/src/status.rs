@@ -1,0 +1,144 @@
+//! What the daemon knows of itself: written by the threads that do the work, read by admin.
+//! Nothing is decided by it.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use kmesh_bpf::apply::Applied;
+use kmesh_bpf::tables::Usage;
+use rustix::time::{ClockId, clock_gettime};
+
+/// How long the writer may be silent before the daemon is taken for hung.
+const SILENCE: Duration = Duration::from_secs(30);
+
+/// A phase of the start that has ended.
+#[derive(Clone, Copy, Debug)]
+pub struct Phase {
+    /// "adopted": hooks checked and tables read; "decoded": the mesh file read; "ready".
+    pub name: &'static str,
+    /// From the process' first instruction to its end.
+    pub wall: Duration,
+    /// CPU time that it took: the process' before its thread began, and the thread's since.
+    pub cpu: Duration,
+}
+
+/// CPU time of the whole process, or of this thread.
+fn cpu(clock: ClockId) -> Duration {
+    Duration::try_from(clock_gettime(clock)).unwrap_or_default()
+}
+
+/// Measures the start.
+#[derive(Clone, Copy, Debug)]
+pub struct Began {
+    /// The first instruction, nearly.
+    pub at: Instant,
+    /// CPU time until the threads began.
+    pub cpu: Duration,
+}
+
+impl Began {
+    /// Now, before the first thread is started.
+    #[must_use]
+    pub fn threads_at(at: Instant) -> Self {
+        Self {
+            at,
+            cpu: cpu(ClockId::ProcessCPUTime),
+        }
+    }
+
+    /// The phase that ends now, in the thread that did it from its beginning.
+    #[must_use]
+    pub fn phase(&self, name: &'static str) -> Phase {
+        Phase {
+            name,
+            wall: self.at.elapsed(),
+            cpu: self.cpu + cpu(ClockId::ThreadCPUTime),
+        }
+    }
+}
+
+/// Facts for admin and metrics.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// When the writer was last seen at work.
+    pub beat: Instant,
+    /// How the start went.
+    pub phases: Vec<Phase>,
+    /// When the tables last came to say what the sources say.
+    pub last_sync: Option<Instant>,
+    /// Of `kmesh_meta`.
+    pub generation: u64,
+    /// Changes that took hold (those that changed nothing, too).
+    pub applies: u64,
+    /// Changes that did not.
+    pub apply_errors: u64,
+    /// What they cost in all.
+    pub cost: Applied,
+    /// Mesh files read and taken.
+    pub files_taken: u64,
+    /// Mesh files refused.
+    pub files_refused: u64,
+    /// Why the last one was, while it is the last one.
+    pub refused: Option<String>,
+    /// Snapshots that could not be written.
+    pub snapshot_errors: u64,
+    /// Services and workloads that the sources name.
+    pub model: (usize, usize),
+    /// Policies that are kept and not enforced.
+    pub policies: usize,
+    /// Pods that are enrolled.
+    pub pods: usize,
+    /// Pods whose namespace is not there.
+    pub pods_waiting: usize,
+    /// How full the maps are.
+    pub usage: Vec<Usage>,
+    /// `kmesh_stats`, summed over CPUs, by index.
+    pub counters: Vec<u64>,
+}
+
+/// Shared [`Facts`].
+#[derive(Debug)]
+pub struct Status(Mutex<Facts>);
+
+impl Default for Status {
+    fn default() -> Self {
+        Self(Mutex::new(Facts {
+            beat: Instant::now(),
+            phases: Vec::new(),
+            last_sync: None,
+            generation: 0,
+            applies: 0,
+            apply_errors: 0,
+            cost: Applied::default(),
+            files_taken: 0,
+            files_refused: 0,
+            refused: None,
+            snapshot_errors: 0,
+            model: (0, 0),
+            policies: 0,
+            pods: 0,
+            pods_waiting: 0,
+            usage: Vec::new(),
+            counters: Vec::new(),
+        }))
+    }
+}
+
+impl Status {
+    /// The facts, to change them.
+    pub fn facts(&self) -> MutexGuard<'_, Facts> {
+        // Numbers are whole after any panic, and a panic ends the process anyway.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The writer is at work.
+    pub fn beat(&self) {
+        self.facts().beat = Instant::now();
+    }
+
+    /// Whether the writer was seen at work lately.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        self.facts().beat.elapsed() < SILENCE
+    }
+}
