@@ -10,6 +10,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{AtFlags, CWD, StatxFlags, makedev, statx};
 use rustix::net::{AddressFamily, SocketType, socket};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
@@ -106,10 +107,17 @@ pub fn alive_cookies() -> Result<HashSet<u64>, NetnsError> {
     })
 }
 
-/// The cookie of a namespace that was seen a moment ago; `None` if it is gone since.
+/// The cookie of a namespace that was seen a moment ago; `None` if it is gone since, or a
+/// namespace of another kind.
 fn alive(path: &Path) -> Option<Result<u64, NetnsError>> {
     let namespace = open(path).ok()?;
     let cookie = cookie_inside(&namespace);
+    if cookie
+        .as_ref()
+        .is_err_and(|error| error.raw_os_error() == Some(libc::EINVAL))
+    {
+        return None;
+    }
     Some(cookie.map_err(|source| NetnsError::Cookie {
         path: path.to_owned(),
         source,
@@ -135,6 +143,7 @@ fn cookie_inside(namespace: &OwnedFd) -> io::Result<u64> {
 fn namespaces() -> io::Result<HashMap<u64, PathBuf>> {
     let mut found = HashMap::new();
     let mut mount_namespaces = HashSet::new();
+    let namespace_device = std::fs::metadata("/proc/self/ns/net")?.dev();
     for pid in numbers(Path::new("/proc"))? {
         let process = PathBuf::from(format!("/proc/{pid}"));
         for task in numbers(&process.join("task")).unwrap_or_default() {
@@ -142,7 +151,7 @@ fn namespaces() -> io::Result<HashMap<u64, PathBuf>> {
         }
         for descriptor in numbers(&process.join("fd")).unwrap_or_default() {
             let path = process.join(format!("fd/{descriptor}"));
-            if std::fs::read_link(&path).is_ok_and(|to| is_namespace(&to.to_string_lossy())) {
+            if may_be_namespace(&path, namespace_device) {
                 note(&mut found, path);
             }
         }
@@ -160,6 +169,19 @@ fn namespaces() -> io::Result<HashMap<u64, PathBuf>> {
         }
     }
     Ok(found)
+}
+
+/// Whether a descriptor is of a namespace, of whatever kind. One that was opened by a path shows
+/// that path; then its device tells. Nothing is asked of a remote file system.
+fn may_be_namespace(descriptor: &Path, device: u64) -> bool {
+    let Ok(to) = std::fs::read_link(descriptor) else {
+        return false;
+    };
+    if !to.is_absolute() {
+        return is_namespace(&to.to_string_lossy());
+    }
+    statx(CWD, descriptor, AtFlags::STATX_DONT_SYNC, StatxFlags::INO)
+        .is_ok_and(|said| makedev(said.stx_dev_major, said.stx_dev_minor) == device)
 }
 
 fn is_namespace(text: &str) -> bool {

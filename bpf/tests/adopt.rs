@@ -373,7 +373,8 @@ fn getpeername_hooks_come_and_go_with_their_setting() {
     assert_eq!(world.hooks(&mut k, false).removed, []);
     assert_eq!(
         k.effective(Hook::GetPeerName4, &world.cgroup.0)
-            .expect("effective"), [0_u32; 0]
+            .expect("effective"),
+        [0_u32; 0]
     );
     world.assert_current(&k);
 }
