@@ -172,6 +172,19 @@ pub struct DstRecord {
     pub cookie: u64,
 }
 
+impl DstRecord {
+    /// The first send must carry metadata.
+    pub const WANTS_METADATA: u16 = 1;
+    /// The metadata has been sent.
+    pub const SENT: u16 = 2;
+    /// The socket is in `map_of_kmesh_socket`.
+    pub const IN_MAP: u16 = 4;
+    /// The flow was cut: the metadata could not be sent.
+    pub const ABORTED: u16 = 8;
+    /// getpeername answers this address.
+    pub const PEERNAME: u16 = 16;
+}
+
 /// Which program stands at a hook, and of which build it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
