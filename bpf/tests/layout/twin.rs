@@ -164,8 +164,8 @@ fn numbers() -> impl Iterator<Item = (String, i64)> {
     let key = FrontendKey::default();
     let manager = |policies, flags| ManagerWord::new(0, Some(0), policies, flags).0;
     // a cookie whose tag is odd: its lowest bit is the tag's place
-    let odd = (0..).find(|cookie| kmesh_bpf::layout::cookie_tag(*cookie) & 1 == 1);
-    let odd = odd.expect("half of all cookies");
+    let odd = (0..64).find(|cookie| kmesh_bpf::layout::cookie_tag(*cookie) & 1 == 1);
+    let odd = odd.expect("half of all cookies are so");
     let tagged = ManagerWord::new(odd, Some(0), 0, 0).0;
     named([
         ("NUMBER_MAGIC", MAGIC),
