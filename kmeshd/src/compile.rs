@@ -298,3 +298,6 @@ fn is_waypoint(desired: &Desired, workload: &Workload) -> bool {
                 .iter()
                 .any(|m| by_service(&m.service)))
 }
+
+#[cfg(test)]
+mod tests;
