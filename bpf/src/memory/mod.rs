@@ -14,6 +14,8 @@ use std::io;
 use crate::kernel::{KernelError, MapInfo, Outcome, Put, Tables};
 use crate::layout::{Limits, Map, MapKind};
 
+mod objects;
+
 /// A fault to come: counted in mutating calls from when it is set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fault {
@@ -57,6 +59,8 @@ pub struct MemoryKernel {
     pub(crate) open: BTreeMap<Map, u32>,
     /// The last id given to an object of any kind.
     pub(crate) last_id: u32,
+    /// Pins, links, programs and cgroups.
+    things: objects::Things,
     fault: Option<Fault>,
     dead: Option<i32>,
     calls: u64,

@@ -18,8 +18,8 @@ use super::End;
 use crate::args::{Dump, Format, What};
 use crate::context::Context;
 use crate::output::write_json;
-use crate::view::{self, Filter, LinkView, MapView, ProgramView};
 use crate::tables;
+use crate::view::{self, Filter, LinkView, MapView, ProgramView};
 
 /// Everything a dump may show; what is not asked for is left out.
 #[derive(Debug, Default, Serialize)]
