@@ -12,7 +12,7 @@ use crate::kernel::{KernelError, Outcome, Put, Tables};
 use crate::layout::{HookRecord, Map, MetaRecord};
 use crate::plan::{PlanError, plan};
 use crate::step::Step;
-use crate::tables::{Have, ReadError};
+use crate::tables::{Consistency, Have, ReadError};
 use crate::want::Change;
 
 /// What an application cost.
@@ -192,7 +192,8 @@ impl Writer<'_> {
         let mut meta = self.have.meta;
         meta.generation = (meta.generation | 1).wrapping_add(1);
         self.write_meta(meta)?;
-        self.have.consistency = crate::tables::Consistency::Settled;
+        self.have.consistency = Consistency::Settled;
+        self.have.release_reserved();
         Ok(())
     }
 

@@ -29,3 +29,6 @@ pub mod step;
 pub mod tables;
 pub mod verify;
 pub mod want;
+
+#[cfg(test)]
+mod property;

@@ -1,13 +1,14 @@
 //! Judges a change before it is planned, the tables as they are, and the tables against a
 //! snapshot. It repairs nothing: every finding says what does.
 
+mod compare;
+mod tables;
 mod validate;
 
 use serde::Serialize;
 
-use crate::snapshot::Snapshot;
-use crate::tables::Have;
-
+pub use compare::compare;
+pub use tables::check;
 pub use validate::validate;
 
 /// How much a finding matters.
@@ -64,16 +65,4 @@ fn list(problems: &[Problem]) -> String {
         text += &format!("\nand {} more", problems.len() - SHOWN);
     }
     text
-}
-
-/// What is wrong with the tables: sorted, empty when all is well.
-#[must_use]
-pub fn check(_have: &Have) -> Vec<Finding> {
-    todo!()
-}
-
-/// Where the tables differ from what is wanted, by name: sorted, empty when they agree.
-#[must_use]
-pub fn compare(_have: &Have, _wanted: &Snapshot) -> Vec<Finding> {
-    todo!()
 }

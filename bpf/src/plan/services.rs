@@ -5,9 +5,11 @@ use std::collections::BTreeSet;
 use super::PlanError;
 use super::draft::Draft;
 use super::slots::Layout;
-use crate::layout::{EndpointWord, FrontendKey, ServiceRecord, ServiceWord, WaypointWord};
+use crate::layout::{
+    EndpointWord, FrontendKey, KIND_SERVICE, ServiceRecord, ServiceWord, WaypointWord,
+};
 use crate::step::Step;
-use crate::tables::{NONE, family_number, kind_number, mode_flags};
+use crate::tables::{NONE, Place, family_number, kind_number, mode_flags};
 use crate::want::{Endpoint, Family, Kind, Service, ServiceKey};
 
 /// Flags that steer: slots in reach are not overwritten while these change.
@@ -29,8 +31,12 @@ impl<'a> Draft<'a> {
         let change = self.change;
         for (at, (key, service)) in change.services.iter().enumerate() {
             let old = self.have.service_index(key);
-            if let Some(index) = old {
+            let twins = old.map(|index| self.twins(index)).unwrap_or_default();
+            for index in old.into_iter().chain(twins.iter().copied()) {
                 self.touch_service(index);
+            }
+            for twin in twins {
+                self.clear(twin);
             }
             match (service, old) {
                 (Some(service), _) => self.plan_service(at, key, service, old)?,
@@ -44,6 +50,26 @@ impl<'a> Draft<'a> {
             self.follow_moves()?;
         }
         Ok(())
+    }
+
+    /// Other records of the same service: a writer died between the new one and the old one.
+    /// Of a waypoint there is never a second one, but by a foreign hand; a complete change
+    /// clears it.
+    fn twins(&self, index: u32) -> Vec<u32> {
+        let services = &self.have.services;
+        let Some(record) = services
+            .get(index)
+            .filter(|record| record.kind == KIND_SERVICE)
+        else {
+            return Vec::new();
+        };
+        let place = Place::of(record);
+        let twin = |twin: &u32| {
+            services
+                .get(*twin)
+                .is_some_and(|other| Place::of(other) == place)
+        };
+        services.twins().iter().copied().filter(twin).collect()
     }
 
     fn touch_service(&mut self, index: u32) {

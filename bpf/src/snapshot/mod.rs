@@ -67,6 +67,26 @@ pub struct ServiceEntry {
     pub endpoints: Vec<Endpoint>,
 }
 
+impl ServiceEntry {
+    /// What it is found by.
+    #[must_use]
+    pub fn key(&self) -> ServiceKey {
+        let Self {
+            name,
+            port,
+            family,
+            kind,
+            ..
+        } = self;
+        ServiceKey {
+            name: name.clone(),
+            port: *port,
+            family: *family,
+            kind: *kind,
+        }
+    }
+}
+
 /// A workload.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]

@@ -88,3 +88,6 @@ pub struct Have {
     /// Process id and start time of who writes.
     pub(crate) signature: (u32, u64),
 }
+
+#[cfg(test)]
+mod mirror;

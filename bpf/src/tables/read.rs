@@ -103,32 +103,71 @@ impl Have {
     /// What no record uses may still be in some program's hand: it waits for a grace period.
     /// What is not in use but referred to is left alone until a complete plan mends that.
     fn find_free(&mut self) {
-        let mut lost_backends = BTreeSet::new();
-        let mut lost_services = BTreeSet::new();
-        let gone = |index: &u32| self.services.get(*index).is_none();
+        let (services, backends) = self.lost();
+        self.names.find_free();
+        self.slots.find_free();
+        self.backends.find_free(backends);
+        self.services.find_free(services);
+    }
+
+    /// After a transaction: what is no longer referred to waits for a grace period like the
+    /// rest. Only a dead writer or a foreign hand leaves such.
+    pub(crate) fn release_reserved(&mut self) {
+        if self.services.reserved.is_empty() && self.backends.reserved.is_empty() {
+            return;
+        }
+        let (services, backends) = self.lost();
+        let (backends_end, services_end) = (self.backends.end(), self.services.end());
+        let Self {
+            backends: one,
+            services: other,
+            ..
+        } = self;
+        for (reserved, quarantine, lost, end) in [
+            (
+                &mut one.reserved,
+                &mut one.quarantine,
+                backends,
+                backends_end,
+            ),
+            (
+                &mut other.reserved,
+                &mut other.quarantine,
+                services,
+                services_end,
+            ),
+        ] {
+            for index in reserved.difference(&lost).filter(|index| **index < end) {
+                quarantine.insert(*index, 1);
+            }
+            *reserved = lost;
+        }
+    }
+
+    /// Services and backends that are referred to though not in use.
+    fn lost(&self) -> (BTreeSet<u32>, BTreeSet<u32>) {
+        let (mut services, mut backends) = (BTreeSet::new(), BTreeSet::new());
+        let no_service = |index: &u32| self.services.get(*index).is_none();
+        let no_backend = |index: &u32| self.backends.get(*index).is_none();
         for (_, record) in self.services.iter() {
-            lost_services.extend(record.waypoint.service().filter(gone));
-            let dead = |index: &u32| self.backends.get(*index).is_none();
+            services.extend(record.waypoint.service().filter(no_service));
             let words = self.slots.of(record).iter();
-            lost_backends.extend(words.map(|word| word.backend()).filter(dead));
+            backends.extend(words.map(|word| word.backend()).filter(no_backend));
         }
         for (_, record) in self.backends.iter() {
-            lost_services.extend(record.waypoint_v4.service().filter(gone));
-            lost_services.extend(record.waypoint_v6.service().filter(gone));
+            services.extend(record.waypoint_v4.service().filter(no_service));
+            services.extend(record.waypoint_v6.service().filter(no_service));
         }
         for (key, word) in self.frontends.iter() {
             if key.kind() == FrontendKey::SERVICE {
-                lost_services.extend(Some(word.index()).filter(gone));
-            } else if self.backends.get(word.index()).is_none() {
-                lost_backends.insert(word.index());
+                services.extend(Some(word.index()).filter(no_service));
+            } else {
+                backends.extend(Some(word.index()).filter(no_backend));
             }
         }
         let governed = self.managers.values().filter_map(|word| word.backend());
-        lost_backends.extend(governed.filter(|index| self.backends.get(*index).is_none()));
-        self.names.find_free();
-        self.slots.find_free();
-        self.backends.find_free(lost_backends);
-        self.services.find_free(lost_services);
+        backends.extend(governed.filter(no_backend));
+        (services, backends)
     }
 }
 

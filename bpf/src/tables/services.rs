@@ -17,7 +17,8 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    fn of(record: &ServiceRecord) -> Self {
+    /// What this record is found by.
+    pub(crate) fn of(record: &ServiceRecord) -> Self {
         let ServiceRecord {
             name,
             port,

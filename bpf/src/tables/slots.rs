@@ -92,13 +92,6 @@ impl Slots {
         })
     }
 
-    /// Whether any reachable slot leads to `backend`.
-    pub(crate) fn leads_to(&self, backend: u32) -> bool {
-        self.heads
-            .get(backend as usize)
-            .is_some_and(|head| *head != NONE)
-    }
-
     /// The service through which `slot` is reachable.
     fn owner(&self, slot: u32) -> Option<u32> {
         let ((base, service), extent) = self.ranges.range(..=(slot, NONE)).next_back()?;
