@@ -103,19 +103,23 @@ async fn daemon(config: Config, began: Began) -> anyhow::Result<()> {
         began,
     )?;
 
-    let listener = admin::listen(config.admin)
-        .await
-        .with_context(|| format!("listen at the admin address {}", config.admin))?;
-    let address = listener.local_addr().context("look at the admin address")?;
+    let listening = admin::listen(config.admin).await;
     let admin = Admin {
         readiness: readiness.clone(),
         status: Arc::clone(&status),
         orders,
     };
     let orders = admin.orders.clone();
-    tokio::spawn(admin::serve(listener, admin));
+    let listening = listening.and_then(|listener| {
+        let address = listener.local_addr()?;
+        tokio::spawn(admin::serve(listener, admin));
+        Ok(address)
+    });
 
+    // Another daemon is the better reason why both failed.
     start.await.context("the writer ended before it began")??;
+    let address = listening
+        .with_context(|| format!("listen at the admin address {} (--admin)", config.admin))?;
     let note = Note::write(&config.place.run_dir, address);
     tokio::spawn(tell_systemd(readiness, status));
     until_signal(&waker).await?;

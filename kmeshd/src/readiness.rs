@@ -34,7 +34,6 @@ impl Default for Readiness {
 
 impl Readiness {
     /// Holds the daemon back until the token is dropped.
-    #[must_use]
     pub fn hold(&self, name: &'static str, why: impl Into<String>) -> Token {
         self.reasons().insert(name, why.into());
         self.0.ready.send_replace(false);

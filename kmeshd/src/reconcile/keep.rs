@@ -194,7 +194,7 @@ impl Keeper {
             boot_id: self.boot_id.clone(),
             time: Some(clock::rfc3339(clock::wall_clock())),
             generation: Some(generation),
-            consistent: Some(generation % 2 == 0),
+            consistent: Some(generation.is_multiple_of(2)),
         };
         let snapshot = Snapshot::of(have, about, pod_entries(k, root));
         let (state_dir, run_dir) = (self.state_dir.clone(), self.run_dir.clone());

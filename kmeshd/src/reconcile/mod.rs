@@ -156,9 +156,7 @@ impl<K: Kernel> Writer<K> {
     }
 
     fn refuse(&mut self, refused: &MeshFileError) {
-        let said = format!("{:#}", anyhow::anyhow!(refused.to_string()));
-        let source = std::error::Error::source(refused).map(|why| format!(": {why}"));
-        let said = said + &source.unwrap_or_default();
+        let said = crate::chain(refused);
         error!("{said}; what is in force stays. Mend the file: it is read again when it changes");
         if let Some(token) = &self.tokens.file {
             token.because(&said);
@@ -166,6 +164,8 @@ impl<K: Kernel> Writer<K> {
         let mut facts = self.status.facts();
         facts.files_refused += 1;
         facts.refused = Some(said);
+        drop(facts);
+        self.put_back_if_cut();
     }
 
     /// Does what is due.

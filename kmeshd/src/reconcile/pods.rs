@@ -121,7 +121,7 @@ impl Pods {
             bypass: pod.bypass,
         };
         let failed = |why: PodsError| crate::chain(&why);
-        self.leave_others(k, root, have, &record).map_err(failed)?;
+        Self::leave_others(k, root, have, &record).map_err(failed)?;
         let backend = have.backend(&pod.uid);
         let done = pods::enrol(k, root, &record, backend).map_err(failed)?;
         have.note_manager(cookie, Some(done.word));
@@ -134,7 +134,6 @@ impl Pods {
 
     /// A pod is in one namespace: records of it in others go first.
     fn leave_others(
-        &self,
         k: &mut dyn Kernel,
         root: &Root,
         have: &mut Have,

@@ -10,11 +10,11 @@ use kmesh_bpf::apply::{ApplyError, converge};
 use kmesh_bpf::attach::{AttachError, adopt_hooks};
 use kmesh_bpf::boot::{self, BootError};
 use kmesh_bpf::kernel::Kernel;
-use kmesh_bpf::lock::{self, LockError};
+use kmesh_bpf::lock::{self, LockError, WriterLock};
 use kmesh_bpf::pins::{PinsError, adopt_maps};
 use kmesh_bpf::tables::{Have, ReadError};
 use kmesh_bpf::{clock, layout};
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::keep::{Keeper, Last};
 use super::pods::Pods;
@@ -76,19 +76,23 @@ impl Start {
             "adopted"
         );
         self.status.facts().phases.push(adopted);
-        let mut writer = self.writer(k, have);
-        writer._lock = Some(lock);
-        writer.put_back()?;
+        let mut writer = self.writer(k, have, Some(lock));
+                writer.put_back_if_empty()?;
         Ok(writer)
     }
 
     /// The writer over tables that were read.
-    pub(super) fn writer<K: Kernel>(self, k: K, have: Have) -> Writer<K> {
+    pub(super) fn writer<K: Kernel>(
+        self,
+        k: K,
+        have: Have,
+        lock: Option<WriterLock>,
+    ) -> Writer<K> {
         let keeper = Keeper::new(&self.place, &self.here.node, have.meta().generation);
         Writer {
             k,
             place: self.place,
-            _lock: None,
+            _lock: lock,
             desired: Desired::new(self.here),
             have,
             pods: Pods::default(),
@@ -144,15 +148,30 @@ pub(super) fn adopt<K: Kernel>(
 }
 
 impl<K: Kernel> Writer<K> {
-    /// Puts the last snapshot back into tables that hold nothing (after a reboot), or that were
-    /// being filled from it when the writer died: whatever the source says later, what was in
-    /// force is in force.
-    pub(super) fn put_back(&mut self) -> Result<(), StartError> {
+    /// Puts the last snapshot back into tables that hold nothing (after a reboot): whatever the
+    /// source says later, what was in force is in force.
+    fn put_back_if_empty(&mut self) -> Result<(), StartError> {
         let empty = self.have.services().next().is_none() && self.have.workloads().next().is_none();
+        if empty { self.put_back(None) } else { Ok(()) }
+    }
+
+    /// The source cannot say what shall be: if a writer died while it was putting the snapshot
+    /// back, that is finished. Where the source can, this would only bring back what is old.
+    pub(super) fn put_back_if_cut(&mut self) {
         let cut = self.have.meta().generation % 2 == 1;
-        if !empty && !cut {
-            return Ok(());
+        if !cut || self.complete {
+            return;
         }
+        // A snapshot of this boot is older than the tables.
+        if let Err(why) = {
+            let boot = self.keeper.boot_id();
+            self.put_back(boot.as_deref())
+        } {
+            error!("{}", crate::chain(&why));
+        }
+    }
+
+    fn put_back(&mut self, not_of: Option<&str>) -> Result<(), StartError> {
         let snapshot = match self.keeper.last() {
             Last::Snapshot(snapshot) => snapshot,
             Last::None => return Ok(()),
@@ -161,8 +180,7 @@ impl<K: Kernel> Writer<K> {
                 return Ok(());
             }
         };
-        if !empty && snapshot.about.boot_id == self.keeper.boot_id() {
-            // The tables are newer than the file.
+        if not_of.is_some() && snapshot.about.boot_id.as_deref() == not_of {
             return Ok(());
         }
         let mut change = snapshot.into_change();
@@ -174,7 +192,7 @@ impl<K: Kernel> Writer<K> {
             elements = applied.elements,
             services = change.services.len(),
             workloads = change.workloads.len(),
-            "the tables were empty: the last snapshot was put back"
+            "the last snapshot was put back"
         );
         Ok(())
     }
