@@ -77,7 +77,7 @@ pub fn run(config: Config, began: Instant) -> anyhow::Result<()> {
 async fn daemon(config: Config, began: Began) -> anyhow::Result<()> {
     let readiness = Readiness::default();
     let status = Arc::new(Status::default());
-    let mut end = Shutdown::default();
+    let end = Shutdown::default();
     let (orders, obeyed) = mpsc::channel();
     let (waker, calls) = mpsc::channel();
     let (adopted, start) = oneshot::channel();

@@ -25,11 +25,11 @@ pub mod status;
 
 /// An error with all that caused it, on one line.
 pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut said = error.to_string();
+    let mut said = vec![error.to_string()];
     let mut source = error.source();
     while let Some(why) = source {
-        said += &format!(": {why}");
+        said.push(why.to_string());
         source = why.source();
     }
-    said
+    said.join(": ")
 }

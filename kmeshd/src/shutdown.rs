@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 /// Waits for the threads that hold a [`Running`].
 #[derive(Debug)]
 pub struct Shutdown {
-    running: Option<Running>,
+    alive: mpsc::Sender<()>,
     ended: mpsc::Receiver<()>,
 }
 
@@ -22,10 +22,7 @@ pub struct Running {
 impl Default for Shutdown {
     fn default() -> Self {
         let (alive, ended) = mpsc::channel(1);
-        Self {
-            running: Some(Running { _alive: alive }),
-            ended,
-        }
+        Self { alive, ended }
     }
 }
 
@@ -33,17 +30,16 @@ impl Shutdown {
     /// A token for one more thread.
     #[must_use]
     pub fn running(&self) -> Running {
-        self.running
-            .clone()
-            .expect("no token is asked for once the end has begun")
+        Running {
+            _alive: self.alive.clone(),
+        }
     }
 
     /// Waits until every token is dropped; false if that took longer than `patience`.
-    pub async fn finished(&mut self, patience: Duration) -> bool {
-        self.running = None;
-        tokio::time::timeout(patience, self.ended.recv())
-            .await
-            .is_ok()
+    pub async fn finished(self, patience: Duration) -> bool {
+        let Self { alive, mut ended } = self;
+        drop(alive);
+        tokio::time::timeout(patience, ended.recv()).await.is_ok()
     }
 }
 
@@ -53,10 +49,16 @@ mod tests {
 
     #[tokio::test]
     async fn it_waits_for_every_token_but_not_for_ever() {
-        let mut end = Shutdown::default();
+        let end = Shutdown::default();
         let running = end.running();
         assert!(!end.finished(Duration::from_millis(20)).await);
         drop(running);
+        let end = Shutdown::default();
+        let running = end.running();
+        std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(20));
+            drop(running);
+        });
         assert!(end.finished(Duration::from_secs(5)).await);
     }
 }

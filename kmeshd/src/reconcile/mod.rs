@@ -290,9 +290,12 @@ impl<K: Kernel> Writer<K> {
         };
         let peername = self.peername();
         let wanted = |hook| peername || !matches!(hook, Hook::GetPeerName4 | Hook::GetPeerName6);
-        let amiss = states.iter().filter(|state| match wanted(state.hook) {
-            true => !state.is_current(),
-            false => state.standing.is_some(),
+        let amiss = states.iter().filter(|state| {
+            if wanted(state.hook) {
+                !state.is_current()
+            } else {
+                state.standing.is_some()
+            }
         });
         amiss
             .map(|state| format!("hook {} is not in force", state.hook.name()))

@@ -77,17 +77,12 @@ impl Start {
         );
         self.status.facts().phases.push(adopted);
         let mut writer = self.writer(k, have, Some(lock));
-                writer.put_back_if_empty()?;
+        writer.put_back_if_empty()?;
         Ok(writer)
     }
 
     /// The writer over tables that were read.
-    pub(super) fn writer<K: Kernel>(
-        self,
-        k: K,
-        have: Have,
-        lock: Option<WriterLock>,
-    ) -> Writer<K> {
+    pub(super) fn writer<K: Kernel>(self, k: K, have: Have, lock: Option<WriterLock>) -> Writer<K> {
         let keeper = Keeper::new(&self.place, &self.here.node, have.meta().generation);
         Writer {
             k,
