@@ -15,6 +15,7 @@ use crate::kernel::{KernelError, MapInfo, Outcome, Put, Tables};
 use crate::layout::{Limits, Map, MapKind};
 
 mod objects;
+mod things;
 
 /// A fault to come: counted in mutating calls from when it is set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +61,7 @@ pub struct MemoryKernel {
     /// The last id given to an object of any kind.
     pub(crate) last_id: u32,
     /// Pins, links, programs and cgroups.
-    things: objects::Things,
+    things: things::Things,
     fault: Option<Fault>,
     dead: Option<i32>,
     calls: u64,

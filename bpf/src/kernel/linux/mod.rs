@@ -11,6 +11,7 @@ use std::os::fd::OwnedFd;
 use crate::layout::Map;
 
 mod elements;
+mod links;
 mod load;
 mod objects;
 mod sys;

@@ -9,7 +9,7 @@ use std::path::Path;
 use rustix::fs::{FlockOperation, flock};
 
 use super::sys::{self, ObjectKind};
-use super::{Linux, Opened, load};
+use super::{Linux, Opened, links, load};
 use crate::kernel::{
     DirLock, EntryKind, Id, KernelError, LinkInfo, MapInfo, Objects, Pinned, ProgInfo,
 };
@@ -295,8 +295,8 @@ impl Objects for Linux {
         let failed = on_hook("attach", hook, cgroup);
         let prog = sys::open_pin(prog).map_err(on_pin("open", prog))?;
         let target = File::open(cgroup).map_err(&failed)?;
-        let made =
-            sys::link_create(target.as_fd(), prog.as_fd(), hook.attach_type()).map_err(&failed)?;
+        let made = links::link_create(target.as_fd(), prog.as_fd(), hook.attach_type())
+            .map_err(&failed)?;
         sys::pin(made.as_fd(), link).map_err(on_pin("pin", link))?;
         link_said(made.as_fd()).map_err(failed)
     }
@@ -304,7 +304,7 @@ impl Objects for Linux {
     fn link_update(&mut self, hook: Hook, link: &Path, prog: &Path) -> Result<(), KernelError> {
         let prog = sys::open_pin(prog).map_err(on_pin("open", prog))?;
         let held = sys::open_pin(link).map_err(on_pin("open", link))?;
-        sys::link_update(held.as_fd(), prog.as_fd()).map_err(on_hook("replace", hook, link))
+        links::link_update(held.as_fd(), prog.as_fd()).map_err(on_hook("replace", hook, link))
     }
 
     fn link_detach(&mut self, id: u32) -> Result<(), KernelError> {
@@ -312,13 +312,13 @@ impl Objects for Linux {
         let Some(link) = absent(open_id(Id::Link(id))).map_err(&failed)? else {
             return Ok(());
         };
-        sys::link_detach(link.as_fd()).map_err(failed)
+        links::link_detach(link.as_fd()).map_err(failed)
     }
 
     fn attach_sockhash(&mut self, prog: &Path, map: &Path) -> Result<(), KernelError> {
         let program = sys::open_pin(prog).map_err(on_pin("open", prog))?;
         let target = sys::open_pin(map).map_err(on_pin("open", map))?;
-        sys::attach(target.as_fd(), program.as_fd(), SK_MSG).map_err(on_hook(
+        links::attach(target.as_fd(), program.as_fd(), SK_MSG).map_err(on_hook(
             "attach",
             Hook::SkMsg,
             map,
@@ -329,12 +329,12 @@ impl Objects for Linux {
         let failed = on_system(|| format!("detach program {prog_id} from sockhash {map_id}"));
         let prog = open_id(Id::Prog(prog_id)).map_err(&failed)?;
         let target = open_id(Id::Map(map_id)).map_err(&failed)?;
-        sys::detach(target.as_fd(), prog.as_fd(), SK_MSG).map_err(failed)
+        links::detach(target.as_fd(), prog.as_fd(), SK_MSG).map_err(failed)
     }
 
     fn sockhash_programs(&self, map_id: u32) -> Result<Vec<u32>, KernelError> {
         open_id(Id::Map(map_id))
-            .and_then(|target| sys::query(target.as_fd(), SK_MSG, 0))
+            .and_then(|target| links::query(target.as_fd(), SK_MSG, 0))
             .map_err(on_system(|| {
                 format!("list the programs of sockhash {map_id}")
             }))
@@ -342,7 +342,9 @@ impl Objects for Linux {
 
     fn effective(&self, hook: Hook, cgroup: &Path) -> Result<Vec<u32>, KernelError> {
         File::open(cgroup)
-            .and_then(|target| sys::query(target.as_fd(), hook.attach_type(), sys::QUERY_EFFECTIVE))
+            .and_then(|target| {
+                links::query(target.as_fd(), hook.attach_type(), links::QUERY_EFFECTIVE)
+            })
             .map_err(on_hook("list the programs of", hook, cgroup))
     }
 
