@@ -95,10 +95,10 @@ fn row(source: &Path, object: &Path) -> Result<String> {
     for byte in &digest[..8] {
         build = build << 8 | u64::from(*byte);
     }
+    let object = object.to_str().ok_or("the output directory is not UTF-8")?;
+    let name = name_of(source)?;
     Ok(format!(
-        "    Object {{ name: {:?}, bytes: aligned!({:?}), build: {build:#018x} }},",
-        name_of(source)?,
-        object
+        "    Object {{ name: {name:?}, bytes: aligned!({object:?}), build: {build:#018x} }},"
     ))
 }
 

@@ -172,9 +172,9 @@ impl Adopting<'_> {
         }
         self.record(hook)?;
         if replaced {
-            self.done.replaced.push(hook)
+            self.done.replaced.push(hook);
         } else {
-            self.done.attached.push(hook)
+            self.done.attached.push(hook);
         }
         Ok(())
     }

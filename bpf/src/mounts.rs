@@ -38,21 +38,19 @@ fn unescape(path: &Path) -> PathBuf {
     let mut rest = path.as_os_str().as_bytes();
     let mut plain = Vec::with_capacity(rest.len());
     while let [first, tail @ ..] = rest {
-        match rest {
-            [
-                b'\\',
-                a @ b'0'..=b'3',
-                b @ b'0'..=b'7',
-                c @ b'0'..=b'7',
-                tail @ ..,
-            ] => {
-                plain.push((a - b'0') << 6 | (b - b'0') << 3 | (c - b'0'));
-                rest = tail;
-            }
-            _ => {
-                plain.push(*first);
-                rest = tail;
-            }
+        if let [
+            b'\\',
+            a @ b'0'..=b'3',
+            b @ b'0'..=b'7',
+            c @ b'0'..=b'7',
+            tail @ ..,
+        ] = rest
+        {
+            plain.push((a - b'0') << 6 | (b - b'0') << 3 | (c - b'0'));
+            rest = tail;
+        } else {
+            plain.push(*first);
+            rest = tail;
         }
     }
     OsString::from_vec(plain).into()

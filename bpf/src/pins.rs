@@ -13,6 +13,7 @@ use crate::kernel::{Id, Kernel, KernelError, MapInfo, Pinned, Put, Tables};
 use crate::layout::{Hook, LAYOUT_VERSION, Limits, MAGIC, Map, MetaRecord};
 use crate::ours;
 
+mod grow;
 mod lost;
 
 /// Where Kmesh keeps its pins unless told otherwise.
@@ -51,6 +52,12 @@ impl Root {
     #[must_use]
     pub fn map(&self, map: Map) -> PathBuf {
         self.maps().join(map.name())
+    }
+
+    /// Where a larger copy of a map waits until it is complete.
+    #[must_use]
+    pub fn map_new(&self, map: Map) -> PathBuf {
+        self.maps().join(format!("{}_new", map.name()))
     }
 
     /// The directory of programs.
@@ -191,8 +198,10 @@ pub fn open_existing(k: &mut dyn Kernel, root: &Root) -> Result<(), PinsError> {
     Ok(())
 }
 
-/// Opens what is there and fits, pins again what lost its pin, makes what is missing. Nothing is
-/// written through a pin that was not checked. The caller holds the writer lock.
+/// Opens what is there and fits, pins again what lost its pin, makes what is missing, and makes
+/// larger what `limits` says is too small. Nothing is written through a pin that was not checked.
+/// The caller holds the writer lock, and goes on to [`crate::attach::adopt_hooks`] before it
+/// writes any table: that puts the programs on maps that were made larger.
 pub fn adopt_maps(
     k: &mut dyn Kernel,
     root: &Root,
@@ -209,18 +218,15 @@ pub fn adopt_maps(
     let mut adopted = MapsAdopted::default();
     let mut reachable = None;
     for (map, info) in found {
-        let info = match info {
-            Some(info) => {
-                adopted.reused.push(map);
-                info
-            }
-            None => {
-                let reachable = match &mut reachable {
-                    Some(reachable) => reachable,
-                    none => none.insert(lost::reachable(k, root).map_err(on(root))?),
-                };
-                restore(k, root, map, limits, reachable, &mut adopted)?
-            }
+        let info = if let Some(info) = info {
+            adopted.reused.push(map);
+            info
+        } else {
+            let reachable = match &mut reachable {
+                Some(reachable) => reachable,
+                none => none.insert(lost::reachable(k, root).map_err(on(root))?),
+            };
+            restore(k, root, map, limits, reachable, &mut adopted)?
         };
         let (has, wanted) = (info.max_entries, limits.of(map));
         if has != wanted {
@@ -229,6 +235,7 @@ pub fn adopt_maps(
         k.open_map(map, &root.map(map)).map_err(on(root))?;
     }
     begin(k, &adopted).map_err(on(root))?;
+    grow::grow_all(k, root, &mut adopted).map_err(on(root))?;
     Ok(adopted)
 }
 

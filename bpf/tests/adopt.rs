@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use kmesh_bpf::attach::{self, AttachError};
 use kmesh_bpf::kernel::linux::Linux;
-use kmesh_bpf::kernel::{Id, Objects, Pinned, Tables};
+use kmesh_bpf::kernel::{Id, Objects, Pinned, Put, Tables};
 use kmesh_bpf::layout::{Hook, Map};
 use kmesh_bpf::pins::{self, PinsError};
 use world::{ALWAYS, Cgroup, SMALL, World};
@@ -76,13 +76,8 @@ fn each_map_that_a_program_uses_is_found_again_without_its_pin() {
     let world = World::new();
     let (mut k, ..) = world.start();
     let key = 77u64.to_ne_bytes();
-    k.update(
-        Map::Manager,
-        &key,
-        &5u64.to_ne_bytes(),
-        kmesh_bpf::kernel::Put::Any,
-    )
-    .expect("write");
+    k.update(Map::Manager, &key, &5u64.to_ne_bytes(), Put::Any)
+        .expect("write");
     let before = ids(&world, &k);
     for map in Map::ALL
         .into_iter()
@@ -191,13 +186,8 @@ fn another_layout_is_refused_before_anything_is_written() {
     let mut meta = pins::meta(&k).expect("meta");
     meta.layout = 99;
     let bytes = bytemuck::bytes_of(&meta);
-    k.update(
-        Map::Meta,
-        &0u32.to_ne_bytes(),
-        bytes,
-        kmesh_bpf::kernel::Put::Any,
-    )
-    .expect("write");
+    k.update(Map::Meta, &0u32.to_ne_bytes(), bytes, Put::Any)
+        .expect("write");
     // A missing pin would be made again, were the layout not refused first.
     std::fs::remove_file(world.root.map(Map::Names)).expect("delete the pin");
     let error = pins::adopt_maps(&mut Linux::new(), &world.root, &SMALL).expect_err("refused");
@@ -293,13 +283,8 @@ fn another_builds_program_is_replaced_in_the_same_link() {
         meta.hooks[hook.index()].build ^= 1;
     }
     let bytes = bytemuck::bytes_of(&meta);
-    k.update(
-        Map::Meta,
-        &0u32.to_ne_bytes(),
-        bytes,
-        kmesh_bpf::kernel::Put::Any,
-    )
-    .expect("write");
+    k.update(Map::Meta, &0u32.to_ne_bytes(), bytes, Put::Any)
+        .expect("write");
     let before = ids(&world, &k);
     let (k, _, hooks) = world.start();
     assert_eq!(hooks.replaced, ALWAYS);
@@ -404,6 +389,46 @@ fn a_program_on_other_maps_than_the_pinned_is_replaced() {
     let (k, _, hooks) = world.start();
     assert!(hooks.replaced.contains(&Hook::Connect4), "{hooks:?}");
     world.assert_current(&k);
+}
+
+#[test]
+fn a_larger_limit_grows_the_map_with_what_it_holds() {
+    let world = World::new();
+    let (mut k, ..) = world.start();
+    let cookie = 77u64.to_ne_bytes();
+    k.update(Map::Manager, &cookie, &5u64.to_ne_bytes(), Put::Any)
+        .expect("write");
+    k.update_batch(Map::Backend, &41u32.to_ne_bytes(), &[1; 64])
+        .expect("write");
+    let links = ids(&world, &k);
+    let mut limits = SMALL;
+    (limits.pods, limits.workloads, limits.sockets) = (32, 128, 32);
+    let mut k = Linux::new();
+    let adopted = pins::adopt_maps(&mut k, &world.root, &limits).expect("adopt");
+    assert_eq!(adopted.resized, [Map::Backend, Map::Manager]);
+    let kept = pins::KeptLimit {
+        map: Map::Socket,
+        has: 16,
+        wanted: 32,
+    };
+    assert_eq!(adopted.kept, [kept], "sockets cannot be copied");
+    let hooks = attach::adopt_hooks(&mut k, &world.root, &world.cgroup.0, &limits, false);
+    let hooks = hooks.expect("adopt hooks");
+    assert!(hooks.replaced.contains(&Hook::Connect4), "{hooks:?}");
+    assert!(hooks.attached.is_empty(), "links stay: {hooks:?}");
+    for (path, id) in ids(&world, &k) {
+        assert!(!path.ends_with("_new"), "{path}");
+        assert!(!path.contains("/links/") || links[&path] == id, "{path}");
+    }
+    world.assert_current(&k);
+    assert_eq!(k.max_entries(Map::Manager).expect("limit"), 32);
+    assert_eq!(k.max_entries(Map::Backend).expect("limit"), 128);
+    let (mut word, mut backend) = ([0; 8], [0; 64]);
+    assert!(k.lookup(Map::Manager, &cookie, &mut word).expect("read"));
+    assert_eq!(u64::from_ne_bytes(word), 5);
+    k.lookup(Map::Backend, &41u32.to_ne_bytes(), &mut backend)
+        .expect("read");
+    assert_eq!(backend, [1; 64]);
 }
 
 #[test]

@@ -37,6 +37,13 @@ fn kernel() -> MemoryKernel {
     k
 }
 
+/// Two maps of half that size.
+const SMALLER: Limits = Limits {
+    services: 32,
+    frontends: 32,
+    ..LIMITS
+};
+
 /// A run of the daemon up to its hooks; an error is where it was killed.
 fn start(k: &mut MemoryKernel, cgroup: &str, peername: bool) -> Result<HooksAdopted, String> {
     let (root, limits) = (root(), LIMITS);
@@ -197,6 +204,33 @@ fn lost_pins_and_a_kill_together_are_mended() {
         &|k| start(k, CGROUP, false).map(drop),
         &|k, at| assert_finished(k, CGROUP, false, at),
     );
+}
+
+#[test]
+fn growing_killed_anywhere_loses_no_element() {
+    let prepare = || {
+        let mut k = kernel();
+        pins::adopt_maps(&mut k, &root(), &SMALLER).expect("adopt");
+        attach::adopt_hooks(&mut k, &root(), Path::new(CGROUP), &SMALLER, false).expect("adopt");
+        k.update_batch(Map::Service, &7u32.to_ne_bytes(), &[9; 32])
+            .expect("write");
+        k.restart();
+        k
+    };
+    let calls = at_each_call(
+        &prepare,
+        &|k| start(k, CGROUP, false).map(drop),
+        &|k, at| {
+            assert_eq!(governed(k, CGROUP), 3, "after a kill at {at}");
+            assert_finished(k, CGROUP, false, at);
+            let mut value = [0; 32];
+            k.lookup(Map::Service, &7u32.to_ne_bytes(), &mut value)
+                .expect("look up");
+            assert_eq!(value, [9; 32], "after a kill at {at}");
+            assert_eq!(k.max_entries(Map::Service).expect("limit"), 64);
+        },
+    );
+    assert!(calls >= 2 + 3 + 4 * 4, "{calls} calls were killed");
 }
 
 #[test]
