@@ -154,6 +154,12 @@ impl Keeper {
         self.due
     }
 
+    /// Whether a snapshot is on its way to the disk.
+    #[cfg(test)]
+    pub(super) fn is_writing(&self) -> bool {
+        self.writing.is_some()
+    }
+
     /// Begins to write if it is time, and takes note of what was written.
     pub(super) fn work(&mut self, k: &dyn Kernel, root: &Root, have: &Have, status: &Status) {
         if let Some((generation, done)) = &self.writing {

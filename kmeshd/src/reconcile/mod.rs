@@ -11,6 +11,8 @@
 mod keep;
 mod pods;
 mod start;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};

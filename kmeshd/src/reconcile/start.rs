@@ -145,7 +145,7 @@ pub(super) fn adopt<K: Kernel>(
 impl<K: Kernel> Writer<K> {
     /// Puts the last snapshot back into tables that hold nothing (after a reboot): whatever the
     /// source says later, what was in force is in force.
-    fn put_back_if_empty(&mut self) -> Result<(), StartError> {
+    pub(super) fn put_back_if_empty(&mut self) -> Result<(), StartError> {
         let empty = self.have.services().next().is_none() && self.have.workloads().next().is_none();
         if empty { self.put_back(None) } else { Ok(()) }
     }
