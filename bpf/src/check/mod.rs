@@ -66,3 +66,6 @@ fn list(problems: &[Problem]) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,6 +3,7 @@
 //! Random states of a small world, every change between them, every element of every
 //! change, every failing call.
 
+mod bounds;
 mod faults;
 mod states;
 mod walk;

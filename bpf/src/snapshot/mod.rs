@@ -451,3 +451,6 @@ fn from_workload_entry(entry: WorkloadEntry) -> (Name, Option<Workload>) {
         }),
     )
 }
+
+#[cfg(test)]
+mod tests;
