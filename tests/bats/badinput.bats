@@ -96,9 +96,9 @@ END
 
 @test "a bad VIP" {
     town
-    refused "10.96.0/1" "default/one" <<'END'
+    refused "bad VIP \"10.96.7.7\"" "default/one" "/10.96.7.7" <<'END'
 services:
-  - {name: one, namespace: default, hostname: one, vips: [10.96.0/1], ports: {80: 80}}
+  - {name: one, namespace: default, hostname: one, vips: [10.96.7.7], ports: {80: 80}}
 END
 }
 
@@ -160,8 +160,7 @@ END
         service "many-$number" "10.96.1.$number"
     done
     mesh_end
-    eventually 5 log_says kmesh_service
-    log_says 16
+    eventually 5 log_says "kmesh_service is full: its limit is 16"
     log_says --max-services
     bg_alive kmeshd
     answered_by client "$WEB4" 40 a b

@@ -230,17 +230,17 @@ stop_bg() {
     local name=$1 signal=${2-TERM} pid tries
     pid=$(bg_pid "$name")
     if bg_alive "$name"; then
-        kill -s "$signal" "$pid" 2>/dev/null || true
+        kill -s "$signal" "$pid" || true
         for tries in $(seq 500); do
             bg_alive "$name" || break
-            [ "$tries" -ne 499 ] || kill -KILL "$pid" 2>/dev/null || true
+            [ "$tries" -ne 499 ] || kill -KILL "$pid" || true
             sleep 0.01
         done
     fi
     STATUS=0
-    wait "$pid" 2>/dev/null || STATUS=$?
+    wait "$pid" || STATUS=$?
     rm -f "$W/pids/$name"
-}
+} 2>/dev/null # where bash tells of the killed
 
 # eventually SECONDS COMMAND…: until it succeeds.
 eventually() {

@@ -44,6 +44,7 @@ teardown() {
 }
 
 @test "a second start of the same thing writes nothing to any map" {
+    small_tables
     town
     web_mesh a b c
     daemon_up

@@ -30,7 +30,7 @@ teardown() {
     daemon_up
     daemon_stop TERM
     run in_pod client "$KMESH_BIN/kmesh-torture" --seconds "${KMESH_TORTURE_SECONDS:-12}" --seed "$RANDOM"
-    echo "$output"
+    echo "# $output" >&3
     [ "$status" -eq 0 ]
     jq -e '.changes > 100 and .steered > 1000 and .elsewhere == 0' <<<"$output"
     ctl verify

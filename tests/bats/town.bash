@@ -150,6 +150,12 @@ random_endpoints() {
 
 # ---- what a start writes ----
 
+# Limits that make a whole dump of the tables quick. Before the daemon's first start.
+small_tables() {
+    export KMESH_MAX_FRONTENDS=512 KMESH_MAX_SERVICES=128 KMESH_MAX_ENDPOINTS=512
+    export KMESH_MAX_WORKLOADS=256 KMESH_MAX_NAMES=1024 KMESH_MAX_PODS=64
+}
+
 # Every table, byte for byte, but for the counters.
 tables() {
     local pin
