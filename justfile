@@ -79,7 +79,7 @@ demo: build
 
 # What it costs: a table, and target/bench.json. Needs root and a quiet machine.
 bench: release
-    KMESH_BIN={{ target / "release" }} tests/bench/run
+    {{ target / "release" }}/kmesh-bench --output {{ target }}/bench.json
 
 # Kill at every single mutating call of every operation, and converge: N of N. Needs root.
 proof-crash: build
