@@ -31,6 +31,15 @@ pub enum AttachError {
         /// The programs that run there.
         who: String,
     },
+    /// The cgroup is not there, or is none.
+    #[error("use {} as the cgroup; name the cgroup2 root with --cgroup", cgroup.display())]
+    Cgroup {
+        /// Its path.
+        cgroup: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: KernelError,
+    },
     /// A pin holds something else than what belongs there.
     #[error(
         "{} is not Kmesh's {what}; it was left alone. `kmeshctl purge` removes it", path.display()
@@ -77,13 +86,13 @@ pub fn adopt_hooks(
     limits: &Limits,
     peername: bool,
 ) -> Result<HooksAdopted, AttachError> {
+    let ground = ground_of(k, root, cgroup)?;
     let first = on(Hook::ALL[0]);
     for dir in [root.progs(), root.links()] {
         if k.list(&dir).map_err(&first)?.is_none() {
             k.make_dir(&dir).map_err(&first)?;
         }
     }
-    let ground = Ground::of(k, root, cgroup).map_err(&first)?;
     let mut adopting = Adopting {
         k,
         root,
@@ -105,7 +114,7 @@ pub fn adopt_hooks(
 /// What stands at each hook, absent ones too. Changes nothing. Records are zero where
 /// `kmesh_meta` was not opened.
 pub fn inspect(k: &dyn Kernel, root: &Root, cgroup: &Path) -> Result<Vec<HookState>, AttachError> {
-    let ground = Ground::of(k, root, cgroup).map_err(on(Hook::ALL[0]))?;
+    let ground = ground_of(k, root, cgroup)?;
     let meta = pins::meta(k).unwrap_or_default();
     Hook::ALL
         .into_iter()
@@ -113,6 +122,15 @@ pub fn inspect(k: &dyn Kernel, root: &Root, cgroup: &Path) -> Result<Vec<HookSta
             HookState::of(k, root, &ground, hook, meta.hooks[hook.index()]).map_err(on(hook))
         })
         .collect()
+}
+
+/// The cgroup is looked at first of all: a wrong one is the operator's to mend.
+fn ground_of(k: &dyn Kernel, root: &Root, cgroup: &Path) -> Result<Ground, AttachError> {
+    let cgroup_id = k.cgroup_id(cgroup).map_err(|source| AttachError::Cgroup {
+        cgroup: cgroup.to_owned(),
+        source,
+    })?;
+    Ground::of(k, root, cgroup, cgroup_id).map_err(on(Hook::ALL[0]))
 }
 
 /// One run of [`adopt_hooks`].
@@ -263,19 +281,21 @@ impl Adopting<'_> {
         let Some(left) = self.k.pinned(&aside).map_err(on(hook))? else {
             return Ok(());
         };
-        let wanted = Some(self.ground.cgroup_id);
-        let at = |pinned: &Option<Pinned>| match pinned {
-            Some(Pinned::Link(link)) => Some(link.cgroup_id),
-            _ => None,
-        };
         let there = self.k.pinned(&self.root.link(hook)).map_err(on(hook))?;
-        if at(&Some(left)) == wanted && at(&there) != wanted {
-            self.k
-                .rename(&aside, &self.root.link(hook))
-                .map_err(on(hook))
-        } else {
-            self.k.unpin(&aside).map_err(on(hook))
+        let holds = |pinned: &Option<Pinned>| {
+            let wanted = self.ground.cgroup_id;
+            matches!(pinned, Some(Pinned::Link(link)) if link.cgroup_id == wanted)
+        };
+        let left = Some(left);
+        if holds(&left) && !holds(&there) {
+            let place = self.root.link(hook);
+            return self.k.rename(&aside, &place).map_err(on(hook));
         }
+        if let Some(Pinned::Link(link)) = left {
+            // Unpinned only, it would run a moment longer: the kernel lets links go later.
+            self.k.link_detach(link.id).map_err(on(hook))?;
+        }
+        self.k.unpin(&aside).map_err(on(hook))
     }
 
     /// Removes the program that a run before this one loaded and did not get to attach.

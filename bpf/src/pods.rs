@@ -147,6 +147,10 @@ pub fn list(k: &dyn Kernel, root: &Root) -> Result<Vec<Record>, PodsError> {
 
 /// Removes the records whose namespace `alive` does not name. `alive` is asked after the records
 /// were listed, under the lock, so that a pod enrolled meanwhile is never taken for dead.
+#[expect(
+    clippy::implicit_hasher,
+    reason = "what `netns::alive_cookies` answers"
+)]
 pub fn sweep(
     k: &mut dyn Kernel,
     root: &Root,

@@ -423,9 +423,9 @@ fn a_larger_limit_grows_the_map_with_what_it_holds() {
     world.assert_current(&k);
     assert_eq!(k.max_entries(Map::Manager).expect("limit"), 32);
     assert_eq!(k.max_entries(Map::Backend).expect("limit"), 128);
-    let (mut word, mut backend) = ([0; 8], [0; 64]);
-    assert!(k.lookup(Map::Manager, &cookie, &mut word).expect("read"));
-    assert_eq!(u64::from_ne_bytes(word), 5);
+    let (mut value, mut backend) = ([0; 8], [0; 64]);
+    assert!(k.lookup(Map::Manager, &cookie, &mut value).expect("read"));
+    assert_eq!(u64::from_ne_bytes(value), 5);
     k.lookup(Map::Backend, &41u32.to_ne_bytes(), &mut backend)
         .expect("read");
     assert_eq!(backend, [1; 64]);
@@ -446,4 +446,43 @@ fn a_smaller_limit_is_kept_and_said() {
     };
     assert_eq!(adopted.kept, [kept]);
     assert_eq!(k.max_entries(Map::Manager).expect("limit"), 16);
+}
+
+#[test]
+fn a_foreign_program_that_forbids_ours_is_named() {
+    let world = World::new();
+    let (mut k, _) = world.maps();
+    let path = world.bpffs().join("foreign");
+    let foreign = k
+        .load(Hook::Connect4, &world.root.maps(), &SMALL, &path)
+        .expect("load");
+    let cgroup = world.cgroup.0.to_str().expect("a path");
+    let answer = std::process::Command::new("bpftool")
+        .args(["cgroup", "attach", cgroup, "connect4", "pinned"])
+        .arg(&path)
+        .output()
+        .expect("bpftool");
+    assert!(answer.status.success(), "{answer:?}");
+    let answer = attach::adopt_hooks(&mut k, &world.root, &world.cgroup.0, &SMALL, false);
+    let error = answer.expect_err("refused");
+    let who = format!("program {} (connect4)", foreign.id);
+    assert!(
+        matches!(&error, AttachError::Exclusive { hook: Hook::Connect4, who: said, .. } if *said == who),
+        "{error}"
+    );
+    assert!(error.to_string().contains("BPF_F_ALLOW_MULTI"), "{error}");
+}
+
+#[test]
+fn a_cgroup_that_is_none_is_refused_before_anything_is_made() {
+    let world = World::new();
+    let (mut k, _) = world.maps();
+    for wrong in ["/proc/kmesh-none", "/tmp"] {
+        let wrong = std::path::Path::new(wrong);
+        let answer = attach::adopt_hooks(&mut k, &world.root, wrong, &SMALL, false);
+        let error = answer.expect_err("refused");
+        assert!(matches!(error, AttachError::Cgroup { .. }), "{error}");
+        assert!(error.to_string().contains("--cgroup"), "{error}");
+    }
+    assert!(!world.root.progs().exists());
 }

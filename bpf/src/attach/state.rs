@@ -114,7 +114,12 @@ pub(super) struct Ground {
 }
 
 impl Ground {
-    pub(super) fn of(k: &dyn Kernel, root: &Root, cgroup: &Path) -> Result<Self, KernelError> {
+    pub(super) fn of(
+        k: &dyn Kernel,
+        root: &Root,
+        cgroup: &Path,
+        cgroup_id: u64,
+    ) -> Result<Self, KernelError> {
         let mut maps = HashMap::new();
         for map in Map::ALL {
             if let Some(Pinned::Map(info)) = k.pinned(&root.map(map))? {
@@ -122,7 +127,7 @@ impl Ground {
             }
         }
         Ok(Self {
-            cgroup_id: k.cgroup_id(cgroup)?,
+            cgroup_id,
             cgroup: cgroup.to_owned(),
             maps,
         })

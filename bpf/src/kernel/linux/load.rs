@@ -77,10 +77,10 @@ pub(super) fn load(
         loader.map_pin_path(map.name(), maps.join(map.name()));
         loader.map_max_entries(map.name(), limits.of(map));
     }
-    let mut loaded = loader
+    let mut programs = loader
         .load(object.bytes)
         .map_err(|error| failed(ebpf_reason(&error)))?;
-    let program = loaded
+    let program = programs
         .program_mut(hook.name())
         .ok_or_else(|| failed(format!("its object has no function {}", hook.name())))?;
     let answer = match program {

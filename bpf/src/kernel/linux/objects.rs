@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, flock, statfs};
 
 use super::sys::{self, ObjectKind};
 use super::{Linux, Opened, links, load};
@@ -16,6 +16,8 @@ use crate::kernel::{
 use crate::layout::{Hook, Limits, Map};
 use crate::programs;
 
+/// `CGROUP2_SUPER_MAGIC`, of `statfs(2)`.
+const CGROUP2_MAGIC: u64 = 0x6367_7270;
 /// `BPF_SK_MSG_VERDICT`, of [`Hook::attach_type`].
 const SK_MSG: u32 = 7;
 
@@ -349,8 +351,15 @@ impl Objects for Linux {
     }
 
     fn cgroup_id(&self, path: &Path) -> Result<u64, KernelError> {
-        fs::metadata(path)
-            .map(|said| said.ino())
-            .map_err(on_system(|| format!("look at cgroup {}", path.display())))
+        cgroup_inode(path).map_err(on_system(|| format!("look at cgroup {}", path.display())))
     }
+}
+
+/// The inode of a cgroup2 directory.
+fn cgroup_inode(path: &Path) -> io::Result<u64> {
+    let said = statfs(path)?;
+    if u64::try_from(said.f_type).ok() != Some(CGROUP2_MAGIC) {
+        return Err(io::Error::other("not on a cgroup2 file system"));
+    }
+    fs::metadata(path).map(|said| said.ino())
 }
