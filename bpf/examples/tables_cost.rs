@@ -133,7 +133,7 @@ fn main() {
     let snapshot = timed("snapshot", || Snapshot::of(&have, About::default(), None));
     let mut json = Vec::new();
     timed("write JSON", || {
-        snapshot.write_json(&mut json).expect("JSON")
+        snapshot.write_json(&mut json).expect("JSON");
     });
     let read = timed("parse JSON", || {
         Snapshot::parse(&json, "memory").expect("a snapshot")

@@ -30,7 +30,7 @@ pub fn compare(have: &Have, wanted: &Snapshot) -> Vec<Finding> {
         );
         let (have, want) = (&there.settings.exempt_ports, &wanted.settings.exempt_ports);
         fields.field("exempt ports", have, want);
-        findings.push(differs("settings".to_owned(), fields));
+        findings.push(differs("settings".to_owned(), &fields));
     }
     let key = |entry: &ServiceEntry| (entry.name.clone(), entry.port, entry.family, entry.kind);
     let text = |entry: &ServiceEntry| entry.key().to_string();
@@ -85,7 +85,7 @@ fn join<T: PartialEq, K: Ord>(
         };
         match (one, other) {
             (Some(one), Some(other)) if one != other => {
-                findings.push(differs(text(one), fields(one, other)));
+                findings.push(differs(text(one), &fields(one, other)));
             }
             (Some(one), None) => findings.push(finding(text(one), "is there, but not wanted")),
             (None, Some(other)) => findings.push(finding(text(other), "is wanted, but not there")),
@@ -149,7 +149,7 @@ fn workload(have: &WorkloadEntry, want: &WorkloadEntry) -> Fields {
     fields
 }
 
-fn differs(object: String, fields: Fields) -> Finding {
+fn differs(object: String, fields: &Fields) -> Finding {
     finding(object, &fields.0.join("; "))
 }
 

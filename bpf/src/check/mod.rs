@@ -56,15 +56,14 @@ pub struct Invalid {
 
 fn list(problems: &[Problem]) -> String {
     const SHOWN: usize = 20;
-    let mut text = String::new();
-    for problem in problems.iter().take(SHOWN) {
-        let gap = if text.is_empty() { "" } else { "\n" };
-        text += &format!("{gap}{}: {}", problem.object, problem.problem);
-    }
+    let shown = problems.iter().take(SHOWN);
+    let mut lines: Vec<_> = shown
+        .map(|problem| format!("{}: {}", problem.object, problem.problem))
+        .collect();
     if problems.len() > SHOWN {
-        text += &format!("\nand {} more", problems.len() - SHOWN);
+        lines.push(format!("and {} more", problems.len() - SHOWN));
     }
-    text
+    lines.join("\n")
 }
 
 #[cfg(test)]

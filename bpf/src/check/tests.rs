@@ -75,10 +75,10 @@ const SPOILED: [Spoiled; 20] = [
         c.workloads.push(("b".into(), again));
     }),
     ("endpoint b is no known workload", |c| {
-        service(c).endpoints[0].workload = "b".into()
+        service(c).endpoints[0].workload = "b".into();
     }),
     ("endpoint a has no IPv6 address", |c| {
-        service(c).endpoints[0].family = Family::V6
+        service(c).endpoints[0].family = Family::V6;
     }),
     ("endpoint a port 8080 is there twice", |c| {
         let again = service(c).endpoints[0].clone();
@@ -97,7 +97,7 @@ const SPOILED: [Spoiled; 20] = [
         });
     }),
     ("is not IPv4", |c| {
-        service(c).vips.push("fd00::1".parse().expect("an address"))
+        service(c).vips.push("fd00::1".parse().expect("an address"));
     }),
     ("write it as 10.0.0.9", |c| {
         workload(c)
@@ -105,10 +105,10 @@ const SPOILED: [Spoiled; 20] = [
             .push("::ffff:10.0.0.9".parse().expect("an address"));
     }),
     ("0.0.0.0 is no address of one host", |c| {
-        service(c).vips.push([0, 0, 0, 0].into())
+        service(c).vips.push([0, 0, 0, 0].into());
     }),
     ("a waypoint has no VIPs", |c| {
-        c.services[0].0.kind = Kind::Waypoint
+        c.services[0].0.kind = Kind::Waypoint;
     }),
     ("its uid has 600 bytes; the tables hold at most 512", |c| {
         c.workloads
@@ -116,7 +116,7 @@ const SPOILED: [Spoiled; 20] = [
     }),
     ("its uid is empty", |c| c.workloads.push(("".into(), None))),
     ("its identity has control characters", |c| {
-        workload(c).identity = Some("a\nb".into())
+        workload(c).identity = Some("a\nb".into());
     }),
     ("17 exempt ports; there is room for 16", |c| {
         let exempt_ports = (1..18).collect();
@@ -126,7 +126,7 @@ const SPOILED: [Spoiled; 20] = [
         });
     }),
     ("endpoint a is removed by the same change", |c| {
-        c.workloads[0].1 = None
+        c.workloads[0].1 = None;
     }),
 ];
 

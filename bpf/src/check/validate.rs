@@ -24,11 +24,11 @@ pub fn validate(change: &Change) -> Result<(), Invalid> {
         problems: Vec::new(),
     };
     judge.collect();
-    for (key, service) in &change.services {
-        judge.service(key, service.as_ref());
+    for (at, (key, service)) in change.services.iter().enumerate() {
+        judge.service(at, key, service.as_ref());
     }
-    for (uid, workload) in &change.workloads {
-        judge.workload(uid, workload.as_ref());
+    for (at, (uid, workload)) in change.workloads.iter().enumerate() {
+        judge.workload(at, uid, workload.as_ref());
     }
     if let Some(settings) = &change.settings {
         judge.settings(settings);
@@ -43,8 +43,8 @@ struct Judge<'a> {
     change: &'a Change,
     workloads: HashMap<&'a str, Option<&'a Workload>>,
     waypoints: HashSet<(&'a str, u16, Family)>,
-    /// Who was the first to name a VIP or address.
-    owners: HashMap<FrontendKey, String>,
+    /// Who was the first to name a VIP or address: its place in the list.
+    owners: HashMap<FrontendKey, usize>,
     problems: Vec<Problem>,
 }
 
@@ -77,14 +77,14 @@ impl<'a> Judge<'a> {
         }
     }
 
-    fn service(&mut self, key: &'a ServiceKey, service: Option<&'a Service>) {
+    fn service(&mut self, at: usize, key: &'a ServiceKey, service: Option<&'a Service>) {
         let object = || key.to_string();
         self.name(&object, "its name", &key.name);
         if key.port == 0 {
             self.say(&object, "port 0 is no port; give 1 to 65535");
         }
         let Some(service) = service else { return };
-        self.vips(key, service);
+        self.vips(at, key, service);
         if key.kind == Kind::Waypoint {
             self.waypoint_record(key, service);
         }
@@ -127,7 +127,7 @@ impl<'a> Judge<'a> {
         }
     }
 
-    fn vips(&mut self, key: &ServiceKey, service: &Service) {
+    fn vips(&mut self, at: usize, key: &ServiceKey, service: &Service) {
         let object = || key.to_string();
         for vip in &service.vips {
             if Family::of(*vip) != key.family {
@@ -138,7 +138,7 @@ impl<'a> Judge<'a> {
                 );
             }
             self.address(&object, *vip);
-            self.claim(&object, FrontendKey::service(*vip, key.port), || {
+            self.claim(&object, at, FrontendKey::service(*vip, key.port), || {
                 format!("VIP {vip} port {}", key.port)
             });
         }
@@ -195,7 +195,7 @@ impl<'a> Judge<'a> {
         }
     }
 
-    fn workload(&mut self, uid: &'a str, workload: Option<&'a Workload>) {
+    fn workload(&mut self, at: usize, uid: &'a str, workload: Option<&'a Workload>) {
         let object = || format!("workload {uid}");
         self.name(&object, "its uid", uid);
         let Some(workload) = workload else { return };
@@ -212,7 +212,7 @@ impl<'a> Judge<'a> {
         }
         for address in &workload.addresses {
             self.address(&object, *address);
-            self.claim(&object, FrontendKey::workload(*address), || {
+            self.claim(&object, at, FrontendKey::workload(*address), || {
                 format!("address {address}")
             });
         }
@@ -276,12 +276,21 @@ impl<'a> Judge<'a> {
         }
     }
 
-    fn claim(&mut self, object: &dyn Fn() -> String, key: FrontendKey, what: impl Fn() -> String) {
-        if let Some(owner) = self.owners.get(&key) {
-            let problem = format!("{} belongs to {owner} too; keep it in one place", what());
-            self.say(object, problem);
-        } else {
-            self.owners.insert(key, object());
-        }
+    fn claim(
+        &mut self,
+        object: &dyn Fn() -> String,
+        at: usize,
+        key: FrontendKey,
+        what: impl Fn() -> String,
+    ) {
+        let Some(owner) = self.owners.insert(key, at) else {
+            return;
+        };
+        let owner = match key.kind() {
+            FrontendKey::SERVICE => self.change.services[owner].0.to_string(),
+            _ => format!("workload {}", self.change.workloads[owner].0),
+        };
+        let problem = format!("{} belongs to {owner} too; keep it in one place", what());
+        self.say(object, problem);
     }
 }

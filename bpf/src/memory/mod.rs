@@ -219,9 +219,7 @@ impl MemoryKernel {
 
 impl Stored {
     fn index(&self, map: Map, key: &[u8]) -> Result<usize, KernelError> {
-        let index = <[u8; 4]>::try_from(key)
-            .map(u32::from_ne_bytes)
-            .unwrap_or(u32::MAX);
+        let index = <[u8; 4]>::try_from(key).map_or(u32::MAX, u32::from_ne_bytes);
         if index >= self.info.max_entries {
             return Err(error("look up", map, key, libc::E2BIG));
         }
@@ -276,7 +274,9 @@ impl Stored {
 
 /// The error of one element.
 fn error(op: &'static str, map: Map, key: &[u8], errno: i32) -> KernelError {
-    let key = key.iter().map(|byte| format!("{byte:02x}")).collect();
+    let key = key
+        .iter()
+        .fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
     KernelError::Map {
         op,
         map,

@@ -72,21 +72,17 @@ impl<'a> Draft<'a> {
         let same = |index: &&u32| old(index).is_some_and(|old| same_addresses(&old, workload));
         let kept = candidates.iter().find(same).copied();
         let kept = kept.filter(|index| old(index) == Some(record) || !self.loses(*index, at));
-        let index = match kept {
-            Some(index) => {
-                if old(&index) != Some(record) {
-                    self.groups.backends.push(Step::Backend { index, record });
-                }
-                index
+        let index = if let Some(index) = kept {
+            if old(&index) != Some(record) {
+                self.groups.backends.push(Step::Backend { index, record });
             }
-            None => {
-                let index = self.backends.take(1);
-                self.groups
-                    .new_backends
-                    .push(Step::Backend { index, record });
-                self.placed.insert(index, at);
-                index
-            }
+            index
+        } else {
+            let index = self.backends.take(1);
+            let step = Step::Backend { index, record };
+            self.groups.new_backends.push(step);
+            self.placed.insert(index, at);
+            index
         };
         self.workload_at[at] = index;
         Ok(index)

@@ -17,13 +17,13 @@ fn at(a: &Change) -> (MemoryKernel, Have) {
     (kernel, have)
 }
 
-fn fault(call: u64, elements: usize, for_good: bool) -> Option<Fault> {
-    Some(Fault {
+fn fault(call: u64, elements: usize, for_good: bool) -> Fault {
+    Fault {
         call,
         elements,
         errno: libc::EAGAIN,
         for_good,
-    })
+    }
 }
 
 /// A complete change that must reach `b`, after a writer died on the way.
@@ -50,7 +50,7 @@ proptest! {
     ) {
         let (a, b) = (state(&a), state(&b));
         let (mut kernel, mut have) = at(&a);
-        kernel.set_fault(fault(call, elements, false));
+        kernel.set_fault(Some(fault(call, elements, false)));
         bring(&mut kernel, &mut have, &difference(&a, &b));
         assert_says(&kernel, &have, &b);
     }
@@ -62,7 +62,7 @@ proptest! {
         let (a, b) = (state(&a), state(&b));
         for call in 1.. {
             let (mut kernel, mut have) = at(&a);
-            kernel.set_fault(fault(call, elements, true));
+            kernel.set_fault(Some(fault(call, elements, true)));
             let steps = plan(&have, &difference(&a, &b)).expect("plan");
             if apply(&mut kernel, &mut have, &steps, &mut |_, _| {}).is_ok() {
                 break;
@@ -98,7 +98,7 @@ fn a_full_map_is_final_and_leaves_the_generation_even() {
 fn a_kernel_that_stays_dead_is_told_after_bounded_tries() {
     let rolls: Vec<u8> = (0..=255).collect();
     let (mut kernel, mut have) = empty();
-    kernel.set_fault(fault(1, 0, true));
+    kernel.set_fault(Some(fault(1, 0, true)));
     let error = converge(&mut kernel, &mut have, &state(&rolls), &mut |_, _| {});
     assert!(
         matches!(error, Err(ApplyError::Kernel(KernelError::Map { .. }))),

@@ -31,7 +31,7 @@ pub(super) fn vip(at: usize) -> IpAddr {
     let last = u8::try_from(at).expect("few");
     match at % 2 {
         0 => Ipv4Addr::new(10, 96, 0, last).into(),
-        _ => Ipv6Addr::new(0xfd00, 0x96, 0, 0, 0, 0, 0, at as u16).into(),
+        _ => Ipv6Addr::new(0xfd00, 0x96, 0, 0, 0, 0, 0, last.into()).into(),
     }
 }
 
@@ -39,7 +39,7 @@ pub(super) fn address(at: usize) -> IpAddr {
     let last = u8::try_from(at).expect("few");
     match at % 2 {
         0 => Ipv4Addr::new(10, 0, 0, last).into(),
-        _ => Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, at as u16).into(),
+        _ => Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, last.into()).into(),
     }
 }
 

@@ -8,7 +8,7 @@ use bytemuck::{Pod, Zeroable};
 use crate::kernel::Tables;
 use crate::layout::{
     BackendRecord, BackendWord, EndpointWord, FrontendKey, FrontendWord, KIND_SERVICE,
-    KIND_WAYPOINT, Map, NAME_CHUNK, ServiceRecord, ServiceWord, WaypointWord,
+    KIND_WAYPOINT, Map, ServiceRecord, ServiceWord, WaypointWord,
 };
 use crate::want::{Change, Endpoint, Family, Kind, Mode, ServiceKey, WaypointRef, Workload};
 
@@ -131,7 +131,7 @@ pub(super) fn dial_address(k: &dyn Tables, address: IpAddr) -> Landing {
         return via(k, waypoint);
     }
     let mut name = Vec::new();
-    for chunk in 0..u32::from(record.name_len).div_ceil(NAME_CHUNK as u32) {
+    for chunk in 0..crate::tables::chunks_of(record.name_len.into()) {
         let bytes: crate::layout::NameChunk = array(k, Map::Names, record.name + chunk);
         name.extend(bytes.0);
     }

@@ -76,7 +76,9 @@ fn checksum(file: &impl Serialize) -> io::Result<String> {
         .map_err(io::IntoInnerError::into_error)?
         .0
         .finalize();
-    let hex: String = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex = hash
+        .iter()
+        .fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
     Ok(format!("sha256:{hex}"))
 }
 

@@ -30,16 +30,19 @@ impl Runs {
     }
 
     /// Whether there is none.
+    #[cfg(test)]
     pub(crate) fn is_empty(&self) -> bool {
         self.by_start.is_empty()
     }
 
     /// The runs by start, as (start, length).
+    #[cfg(test)]
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, u32)> + '_ {
         self.by_start.iter().map(|(start, len)| (*start, *len))
     }
 
     /// Whether `index` lies in a run.
+    #[cfg(test)]
     pub(crate) fn contains(&self, index: u32) -> bool {
         self.by_start
             .range(..=index)

@@ -56,6 +56,7 @@ impl Slots {
     }
 
     /// The word of a slot; zero beyond the end.
+    #[cfg(test)]
     pub(crate) fn word(&self, slot: u32) -> EndpointWord {
         self.words.get(slot as usize).copied().unwrap_or_default()
     }
@@ -73,6 +74,7 @@ impl Slots {
     }
 
     /// The services with such ranges.
+    #[cfg(test)]
     pub(crate) fn damaged(&self) -> &BTreeSet<u32> {
         &self.damaged
     }
