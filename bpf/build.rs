@@ -80,12 +80,17 @@ fn compile(source: &Path, out: &Path) -> Result<PathBuf> {
         return Ok(object);
     }
     let said = String::from_utf8_lossy(&answer.stderr);
+    Err(refusal(&clang, source, &said).into())
+}
+
+/// What the compiler said, and what to do where a package is missing.
+fn refusal(clang: &str, source: &Path, said: &str) -> String {
     let hint = if said.contains("file not found") {
         "\nHeaders are missing: apt-get install libbpf-dev linux-libc-dev"
     } else {
         ""
     };
-    Err(format!("{clang} refuses {}:\n{said}{hint}", source.display()).into())
+    format!("{clang} refuses {}:\n{said}{hint}", source.display())
 }
 
 /// One row of the table: name, aligned bytes, build id.

@@ -2,10 +2,11 @@
 //! every place is reached): the next run finishes, the one after it changes nothing, and no hook
 //! is ever without a program once it had one.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use kmesh_bpf::attach::{self, HooksAdopted};
-use kmesh_bpf::kernel::{KernelError, Objects, Tables};
+use kmesh_bpf::kernel::{Objects, Tables};
 use kmesh_bpf::layout::{Hook, Limits, Map};
 use kmesh_bpf::memory::{Fault, MemoryKernel};
 use kmesh_bpf::pins::{self, Root};
@@ -233,61 +234,63 @@ fn growing_killed_anywhere_loses_no_element() {
     assert!(calls >= 2 + 3 + 4 * 4, "{calls} calls were killed");
 }
 
-#[test]
-fn enrolling_and_un_enrolling_killed_anywhere_is_finished() {
-    let pod = Pod {
+fn pod() -> Pod {
+    Pod {
         cookie: 7,
         uid: "a".to_owned(),
         netns: "/run/netns/a".into(),
         bypass: false,
-    };
-    let prepare = || {
-        let mut k = kernel();
-        start(&mut k, CGROUP, false).expect("start");
-        k
-    };
-    let enrol = |k: &mut MemoryKernel| {
-        pods::enrol(k, &root(), &pod, Some(1))
-            .map(drop)
-            .map_err(|error| error.to_string())
-    };
-    let known = |k: &MemoryKernel| -> Result<bool, KernelError> {
-        k.lookup(Map::Manager, &pod.cookie.to_ne_bytes(), &mut [0; 8])
-    };
-    let calls = at_each_call(&prepare, &enrol, &|k, at| {
-        assert!(
-            !known(k).expect("look up"),
-            "after a kill at {at}: managed before it has a name"
-        );
+    }
+}
+
+fn started() -> MemoryKernel {
+    let mut k = kernel();
+    start(&mut k, CGROUP, false).expect("start");
+    k
+}
+
+fn enrol(k: &mut MemoryKernel) -> Result<(), String> {
+    let answer = pods::enrol(k, &root(), &pod(), Some(1));
+    answer.map(drop).map_err(|error| error.to_string())
+}
+
+fn managed(k: &MemoryKernel) -> bool {
+    let key = pod().cookie.to_ne_bytes();
+    k.lookup(Map::Manager, &key, &mut [0; 8]).expect("look up")
+}
+
+#[test]
+fn enrolling_killed_anywhere_never_manages_a_pod_without_a_name() {
+    let calls = at_each_call(&started, &enrol, &|k, at| {
+        assert!(!managed(k), "after a kill at {at}");
         k.set_fault(None);
         enrol(k).expect("finish");
         let record = &pods::list(k, &root()).expect("list")[0];
-        assert_eq!(
-            (record.uid.as_deref(), record.word.is_some()),
-            (Some("a"), true)
-        );
+        assert_eq!(record.uid.as_deref(), Some("a"));
+        assert!(record.word.is_some() && record.netns.is_some());
     });
     assert_eq!(calls, 5, "pods/, pods/7/, uid, netns, the word");
+}
+
+#[test]
+fn un_enrolling_killed_anywhere_is_finished() {
     let enrolled = || {
-        let mut k = prepare();
+        let mut k = started();
         enrol(&mut k).expect("enrol");
         k
     };
     let unenrol = |k: &mut MemoryKernel| {
-        pods::unenrol(k, &root(), "a")
-            .map(drop)
-            .map_err(|error| error.to_string())
+        let answer = pods::unenrol(k, &root(), "a");
+        answer.map(drop).map_err(|error| error.to_string())
     };
     let calls = at_each_call(&enrolled, &unenrol, &|k, at| {
         k.set_fault(None);
         unenrol(k).expect("finish");
         // Once its uid is gone, the rest of the directory is the sweep's.
-        pods::sweep(k, &root(), &|| Ok(std::collections::HashSet::new())).expect("sweep");
-        assert!(!known(k).expect("look up"), "after a kill at {at}");
-        assert!(
-            pods::list(k, &root()).expect("list").is_empty(),
-            "after a kill at {at}"
-        );
+        pods::sweep(k, &root(), &|| Ok(HashSet::new())).expect("sweep");
+        assert!(!managed(k), "after a kill at {at}");
+        let left = pods::list(k, &root()).expect("list");
+        assert!(left.is_empty(), "after a kill at {at}: {left:?}");
     });
     assert_eq!(calls, 4, "the word, netns, uid, pods/7/");
 }

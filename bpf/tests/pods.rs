@@ -6,13 +6,13 @@ use std::collections::HashSet;
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use kmesh_bpf::kernel::{Outcome, Tables};
 use kmesh_bpf::layout::{ManagerWord, Map};
 use kmesh_bpf::netns::{self, NetnsError};
 use kmesh_bpf::pods::{self, Pod, PodsError};
-use rustix::mount::{UnmountFlags, mount_bind, unmount};
-use rustix::thread::{UnshareFlags, unshare_unsafe};
+use rustix::mount::{UnmountFlags, unmount};
 use world::World;
 
 /// A network namespace, kept by a mount as `ip netns` does.
@@ -23,14 +23,12 @@ struct Namespace {
 impl Namespace {
     fn new() -> Self {
         let file = tempfile::NamedTempFile::new().expect("a file");
-        let path = file.path().to_owned();
-        std::thread::spawn(move || {
-            // SAFETY: this thread shares no file descriptors or file system root by this.
-            unsafe { unshare_unsafe(UnshareFlags::NEWNET) }.expect("a namespace: needs root");
-            mount_bind("/proc/thread-self/ns/net", &path).expect("bind");
-        })
-        .join()
-        .expect("the thread in it");
+        let answer = Command::new("unshare")
+            .arg(format!("--net={}", file.path().display()))
+            .arg("true")
+            .output()
+            .expect("unshare(1)");
+        assert!(answer.status.success(), "needs root: {answer:?}");
         Self { file }
     }
 

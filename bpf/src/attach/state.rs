@@ -79,16 +79,8 @@ impl HookState {
             None => !hook.on_cgroup() && standing.is_some(),
         };
         let effective = standing.is_some_and(|id| order.contains(&id));
-        // The program on record is what could be kept; without one, what stands there.
-        let on_record = [standing, prog.as_ref().map(|prog| prog.id)]
-            .into_iter()
-            .flatten()
-            .find(|id| *id == record.prog_id);
-        let judged = on_record.or(standing);
-        let strange_maps = match judged {
-            Some(id) => ground.strange_maps(k, id)?,
-            None => Vec::new(),
-        };
+        let pinned = prog.as_ref().map(|prog| prog.id);
+        let strange_maps = ground.strange_maps(k, judged(standing, pinned, record))?;
         let build = k.build(hook);
         Ok(Self {
             hook,
@@ -104,6 +96,16 @@ impl HookState {
             foreign,
         })
     }
+}
+
+/// The program to judge: the one on record, which could be kept; else the one that stands there.
+fn judged(standing: Option<u32>, pinned: Option<u32>, record: HookRecord) -> Option<u32> {
+    let there = [standing, pinned];
+    let on_record = there.into_iter().flatten();
+    on_record
+        .into_iter()
+        .find(|id| *id == record.prog_id)
+        .or(standing)
 }
 
 /// What all hooks share: the cgroup, and the ids of the pinned maps.
@@ -144,7 +146,10 @@ impl Ground {
     }
 
     /// Maps of our names that the program uses and that are not the pinned ones.
-    fn strange_maps(&self, k: &dyn Kernel, prog: u32) -> Result<Vec<u32>, KernelError> {
+    fn strange_maps(&self, k: &dyn Kernel, prog: Option<u32>) -> Result<Vec<u32>, KernelError> {
+        let Some(prog) = prog else {
+            return Ok(Vec::new());
+        };
         let Some(Pinned::Prog(info)) = k.by_id(Id::Prog(prog))? else {
             return Ok(Vec::new());
         };
