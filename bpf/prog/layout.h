@@ -155,15 +155,18 @@ enum kmesh_dst_state {
 	KMESH_DST_IN_MAP = 4,         /* the socket is in map_of_kmesh_socket */
 	KMESH_DST_ABORTED = 8,        /* the flow was cut: it could not be sent */
 	KMESH_DST_PEERNAME = 16,      /* getpeername answers this address */
+	KMESH_DST_DIALLED = 32,       /* noted by connect(), its SYN not yet seen */
 };
 
-/* 32 bytes: the destination that the application dialled. */
+/* 32 bytes: the destination that the application dialled, and where it was sent. */
 struct kmesh_dst {
-	__be32 addr[4]; /* network order; IPv4 as ::ffff:a.b.c.d */
-	__be16 port;    /* network order */
-	__u16 state;    /* enum kmesh_dst_state */
-	__u32 seq;      /* TCP sequence number at which the metadata was queued */
-	__u64 cookie;   /* socket cookie: the key in map_of_kmesh_socket */
+	__be32 addr[4];     /* network order; IPv4 as ::ffff:a.b.c.d */
+	__be16 port;        /* network order */
+	__u16 state;        /* enum kmesh_dst_state */
+	__u32 seq;          /* TCP sequence number at which the metadata was queued */
+	__be32 target;      /* last 4 bytes of the address written instead */
+	__be16 target_port; /* network order */
+	__u16 _pad;
 };
 
 /* ---- kmesh_meta: array of one -> struct kmesh_meta ---- */

@@ -8,7 +8,7 @@ int sockops(struct bpf_sock_ops *ctx)
 {
 	switch (ctx->op) {
 	case BPF_SOCK_OPS_TCP_CONNECT_CB:
-		dial_again(ctx);
+		syn_sent(ctx);
 		break;
 	case BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB:
 	/* a simultaneous open ends here, too */

@@ -227,11 +227,11 @@ static __always_inline __u32 ready(struct bpf_sock_addr *ctx, const bool v4_sock
 	if (outcome == KMESH_C_WAYPOINT) {
 		outcome = guard_waypoint(ctx);
 		if (outcome == KMESH_C_WAYPOINT &&
-		    !remember(ctx, &dial->key, state | KMESH_DST_WANTS_METADATA))
+		    !remember(ctx, &dial->key, target, state | KMESH_DST_WANTS_METADATA))
 			return KMESH_C_REFUSED_STORAGE;
 	} else if (peername) {
 		/* without memory getpeername answers the endpoint: not worth a refusal */
-		remember(ctx, &dial->key, state);
+		remember(ctx, &dial->key, target, state);
 	}
 	return outcome;
 }
@@ -310,7 +310,6 @@ static __always_inline int connect_hook(struct bpf_sock_addr *ctx, const bool v4
 	/* UDP, SCTP and raw sockets pass */
 	if (ctx->protocol != IPPROTO_TCP || ctx->type != SOCK_STREAM)
 		return PASS;
-	forget(ctx);
 	if (pod_flags(dial.pod) & KMESH_BYPASS) {
 		count(KMESH_C_BYPASS);
 		return PASS;

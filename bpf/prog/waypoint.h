@@ -5,6 +5,7 @@
  *
  *   connect     guard_waypoint: refuse what would send before we can (Fast Open)
  *               or cannot be hooked (MPTCP); remember the original destination
+ *   SYN         syn_sent: nothing of a former use of the socket holds
  *   established hold_first_send: the socket joins map_of_kmesh_socket, so that
  *               sk_msg sees its first send; what cannot join is cut
  *   first send  metadata.h
@@ -29,9 +30,11 @@
 #define KMESH_NOWHERE 0x7ffffff0
 #define KMESH_ABORT_MS 100
 
-/* Notes what the application dialled. False when there is no memory for it. */
+/* Notes what the application dialled, and where that is sent. False when there is
+ * no memory for it. */
 static __always_inline bool remember(struct bpf_sock_addr *ctx,
-				     const struct kmesh_frontend_key *dialled, __u16 state)
+				     const struct kmesh_frontend_key *dialled,
+				     const struct target *target, __u16 state)
 {
 	struct kmesh_dst *dst;
 
@@ -41,20 +44,11 @@ static __always_inline bool remember(struct bpf_sock_addr *ctx,
 	__builtin_memcpy(dst->addr, dialled->addr, sizeof(dst->addr));
 	dst->port = dialled->port;
 	dst->seq = 0;
-	dst->cookie = bpf_get_socket_cookie(ctx);
-	dst->state |= state;
+	dst->target = target->addr[3];
+	dst->target_port = target->port;
+	/* only sockops can take the socket out of the map, where it may be from before */
+	dst->state = (dst->state & KMESH_DST_IN_MAP) | state | KMESH_DST_DIALLED;
 	return true;
-}
-
-/* A socket may connect again after a failure or AF_UNSPEC: nothing of its former
- * destination may hold for the new one. That it is in map_of_kmesh_socket stays
- * noted: only sockops can take it out (leave_map). */
-static __always_inline void forget(struct bpf_sock_addr *ctx)
-{
-	struct kmesh_dst *dst = bpf_sk_storage_get(&map_of_dst_info, ctx->sk, NULL, 0);
-
-	if (dst)
-		dst->state &= KMESH_DST_IN_MAP;
 }
 
 /* KMESH_C_WAYPOINT when the socket's first send can be made to carry metadata. */
@@ -106,6 +100,35 @@ static __always_inline struct kmesh_dst *dst_of(struct bpf_sock_ops *ctx)
 	return sk ? bpf_sk_storage_get(&map_of_dst_info, sk, NULL, 0) : NULL;
 }
 
+static __always_inline void leave_map(struct bpf_sock_ops *ctx, struct kmesh_dst *dst)
+{
+	__u64 cookie = bpf_get_socket_cookie(ctx);
+
+	bpf_map_delete_elem(&map_of_kmesh_socket, &cookie);
+	dst->state &= ~KMESH_DST_IN_MAP;
+	bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags & ~BPF_SOCK_OPS_RTT_CB_FLAG);
+}
+
+/* A SYN is about to be sent. The socket may have been used before (a refused
+ * connection, connect(AF_UNSPEC)): what is noted holds only if connect() noted it
+ * for this very destination. Here and not in connect(), which would pay for the
+ * look-up each time. The kernel keeps such a socket in the map, too. */
+static __always_inline void syn_sent(struct bpf_sock_ops *ctx)
+{
+	struct kmesh_dst *dst = dst_of(ctx);
+	struct bpf_sock *sk = ctx->sk;
+
+	if (!dst || !sk)
+		return;
+	if (dst->state & KMESH_DST_IN_MAP)
+		leave_map(ctx, dst);
+	if (dst->state & KMESH_DST_DIALLED && dst->target == sk->dst_ip6[3] &&
+	    dst->target_port == sk->dst_port)
+		dst->state &= ~KMESH_DST_DIALLED;
+	else
+		dst->state = 0;
+}
+
 /* The connection stands. */
 static __always_inline void hold_first_send(struct bpf_sock_ops *ctx)
 {
@@ -121,7 +144,7 @@ static __always_inline void hold_first_send(struct bpf_sock_ops *ctx)
 		cut(ctx, dst, KMESH_C_ABORTED_EARLY_DATA);
 		return;
 	}
-	cookie = dst->cookie;
+	cookie = bpf_get_socket_cookie(ctx);
 	/* full, or a socket that it does not take: never without metadata */
 	if (bpf_sock_hash_update(ctx, &map_of_kmesh_socket, &cookie, BPF_NOEXIST)) {
 		cut(ctx, dst, KMESH_C_ABORTED_SOCKHASH);
@@ -129,25 +152,6 @@ static __always_inline void hold_first_send(struct bpf_sock_ops *ctx)
 	}
 	dst->state |= KMESH_DST_IN_MAP;
 	bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_RTT_CB_FLAG);
-}
-
-static __always_inline void leave_map(struct bpf_sock_ops *ctx, struct kmesh_dst *dst)
-{
-	__u64 cookie = dst->cookie;
-
-	bpf_map_delete_elem(&map_of_kmesh_socket, &cookie);
-	dst->state &= ~KMESH_DST_IN_MAP;
-	bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags & ~BPF_SOCK_OPS_RTT_CB_FLAG);
-}
-
-/* A SYN is about to be sent. The kernel keeps a socket in a sockhash over
- * connect(AF_UNSPEC), from where it may go to another destination. */
-static __always_inline void dial_again(struct bpf_sock_ops *ctx)
-{
-	struct kmesh_dst *dst = dst_of(ctx);
-
-	if (dst && dst->state & KMESH_DST_IN_MAP)
-		leave_map(ctx, dst);
 }
 
 /* An acknowledgement gave an RTT sample. */

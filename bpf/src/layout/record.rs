@@ -156,7 +156,7 @@ impl BackendRecord {
 #[repr(C)]
 pub struct NameChunk(pub [u8; NAME_CHUNK]);
 
-/// Value of `map_of_dst_info`: the destination that the application dialled.
+/// Value of `map_of_dst_info`: the destination that the application dialled, and where it was sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
 pub struct DstRecord {
@@ -168,8 +168,12 @@ pub struct DstRecord {
     pub state: u16,
     /// TCP sequence number at which the metadata was queued.
     pub seq: u32,
-    /// Socket cookie: the key in `map_of_kmesh_socket`.
-    pub cookie: u64,
+    /// Last 4 bytes of the address that was written instead, network order.
+    pub target: [u8; 4],
+    /// Its port, network order.
+    pub target_port: [u8; 2],
+    /// Zero.
+    pub pad: u16,
 }
 
 impl DstRecord {
@@ -183,6 +187,8 @@ impl DstRecord {
     pub const ABORTED: u16 = 8;
     /// getpeername answers this address.
     pub const PEERNAME: u16 = 16;
+    /// Noted by connect(), its SYN not yet seen.
+    pub const DIALLED: u16 = 32;
 }
 
 /// Which program stands at a hook, and of which build it is.

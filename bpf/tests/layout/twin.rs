@@ -54,7 +54,8 @@ fn structs() -> BTreeMap<String, Struct> {
     });
     twin!(all, NameChunk, "kmesh_name", { 0 as "bytes" });
     twin!(all, DstRecord, "kmesh_dst", {
-        addr as "addr", port as "port", state as "state", seq as "seq", cookie as "cookie",
+        addr as "addr", port as "port", state as "state", seq as "seq",
+        target as "target", target_port as "target_port", pad as "_pad",
     });
     twin!(all, HookRecord, "kmesh_hook_record", {
         build as "build", prog_id as "prog_id", pad as "_pad",
@@ -149,6 +150,7 @@ fn flags() -> Vec<(String, i64)> {
         ("KMESH_DST_IN_MAP", DstRecord::IN_MAP.into()),
         ("KMESH_DST_ABORTED", DstRecord::ABORTED.into()),
         ("KMESH_DST_PEERNAME", DstRecord::PEERNAME.into()),
+        ("KMESH_DST_DIALLED", DstRecord::DIALLED.into()),
     ];
     named(kinds)
         .chain(named(service))
