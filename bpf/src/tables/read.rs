@@ -216,7 +216,9 @@ fn read_settings(k: &dyn Tables) -> Result<SettingsWords, KernelError> {
 
 /// The elements of an array below `end`.
 fn read_array<T: Pod>(k: &dyn Tables, map: Map, end: u32) -> Result<Vec<T>, KernelError> {
-    let mut elements = vec![T::zeroed(); end as usize];
+    // Room to grow without moving: what is not touched takes no memory.
+    let mut elements = Vec::with_capacity(end as usize + (end / 8).max(1024) as usize);
+    elements.resize(end as usize, T::zeroed());
     let bytes: &mut [u8] = bytemuck::cast_slice_mut(&mut elements);
     let mut at = 0;
     k.scan(map, end, &mut |_, values| {
