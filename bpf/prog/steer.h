@@ -245,9 +245,9 @@ static __always_inline int steer(struct bpf_sock_addr *ctx, const bool v4_socket
 
 #pragma clang loop unroll(disable)
 	for (int i = 0; i < KMESH_TRIES && outcome == KMESH_C_RETRIED; i++) {
-		outcome = attempt(dial, &target);
-		if (outcome == KMESH_C_RETRIED)
+		if (i)
 			count(KMESH_C_RETRIED);
+		outcome = attempt(dial, &target);
 	}
 	switch (outcome) {
 	case KMESH_C_MISS:

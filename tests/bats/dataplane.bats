@@ -180,3 +180,36 @@ plain_town() {
     ends "connect: Connection refused" client 10.96.0.50:80
     counted steered=1
 }
+
+@test "an element of another key, a cleared record: looked up again, then refused, never believed" {
+    local key word
+    plain_town
+    tables_end
+    # the word of 10.96.0.10:80 as if it were another key's
+    key="0 0 0 0 0 0 0 0 0 0 0xff 0xff 10 96 0 10 0 80 0 0"
+    word=$(frontend_word "$key")
+    poke kmesh_frontend "$key" "${word% * * * *} 0 0 0 0"
+    count_from
+    ends "connect: Connection refused" client 10.96.0.10:80
+    counted retried=3 refused_stale=1
+    reaches a $HELLO client '[fd96::10]:80'
+    # the right tag, but the record that it leads to is cleared (as between two writes)
+    poke kmesh_frontend "$key" "0xff 0x7f 0 0 ${word#* * * * }"
+    count_from
+    ends "connect: Connection refused" client 10.96.0.10:80
+    counted retried=3 refused_stale=1
+    poke kmesh_frontend "$key" "$word"
+    reaches a $HELLO client 10.96.0.10:80
+}
+
+# frontend_word KEY: the eight bytes of its value
+frontend_word() {
+    # shellcheck disable=SC2086 # bytes
+    bpftool -j map lookup pinned "$KMESH_BPF_ROOT/maps/kmesh_frontend" key $1 | jq -r '.value | join(" ")'
+}
+
+# poke MAP KEY VALUE: one element, in bytes
+poke() {
+    # shellcheck disable=SC2086 # bytes
+    bpftool map update pinned "$KMESH_BPF_ROOT/maps/$1" key $2 value $3
+}
