@@ -160,7 +160,7 @@ END
         service "many-$number" "10.96.1.$number"
     done
     mesh_end
-    eventually 5 log_says "kmesh_service is full: its limit is 16"
+    eventually 5 log_says "map kmesh_service is too small: 22 elements are needed, its limit is 16"
     log_says --max-services
     bg_alive kmeshd
     answered_by client "$WEB4" 40 a b
