@@ -149,9 +149,9 @@ fn bypass_and_backend_change_in_place_and_the_policy_set_stays() {
     );
     pod.bypass = true;
     pods::enrol(&mut k, &world.root, &pod, None).expect("enrol");
-    let word = word(&k, pod.cookie).expect("there");
+    let there = word(&k, pod.cookie).expect("there");
     let flags = ManagerWord::MANAGED | ManagerWord::BYPASS;
-    assert_eq!(word, ManagerWord::new(pod.cookie, Some(5), 9, flags));
+    assert_eq!(there, ManagerWord::new(pod.cookie, Some(5), 9, flags));
     assert!(pods::list(&k, &world.root).expect("list")[0].bypass());
     pod.bypass = false;
     let back = pods::enrol(&mut k, &world.root, &pod, Some(6))
@@ -169,10 +169,10 @@ fn another_pod_in_the_same_namespace_inherits_nothing() {
     let (mut k, _) = world.maps();
     let space = Namespace::new();
     pods::enrol(&mut k, &world.root, &space.pod("a"), Some(5)).expect("enrol");
-    let word = pods::enrol(&mut k, &world.root, &space.pod("b"), None)
+    let other = pods::enrol(&mut k, &world.root, &space.pod("b"), None)
         .expect("enrol")
         .word;
-    assert_eq!((word.backend(), word.policy_set()), (None, 0));
+    assert_eq!((other.backend(), other.policy_set()), (None, 0));
     assert_eq!(
         pods::list(&k, &world.root).expect("list")[0].uid.as_deref(),
         Some("b")

@@ -64,14 +64,14 @@ fn arrays_are_written_in_runs_and_read_up_to_an_end() {
         let seen = all(&k, Map::Endpoint, end);
         assert_eq!(seen.len(), end.min(SMALL.endpoints) as usize);
         for (at, (key, value)) in (0u32..).zip(&seen) {
-            let word = if (3..100).contains(&at) {
+            let wanted = if (3..100).contains(&at) {
                 u64::from(at) * 7
             } else {
                 0
             };
             assert_eq!(
                 (key.as_slice(), value.as_slice()),
-                (&at.to_ne_bytes()[..], &word.to_ne_bytes()[..])
+                (&at.to_ne_bytes()[..], &wanted.to_ne_bytes()[..])
             );
         }
     }
