@@ -2,13 +2,14 @@
 //!
 //! It holds no indices but where they are what is asked for (`dump programs`, `dump links`).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use kmesh_bpf::attach::HookState;
 use kmesh_bpf::kernel::{Id, KernelError, Objects, Pinned, Tables};
-use kmesh_bpf::layout::{COUNTERS, Map, NAME_CHUNK};
+use kmesh_bpf::layout::{COUNTERS, Map};
 use kmesh_bpf::pins::Root;
 use kmesh_bpf::snapshot::Snapshot;
+use kmesh_bpf::tables::Have;
 use kmesh_bpf::want::Kind;
 use serde::Serialize;
 
@@ -34,19 +35,20 @@ pub struct MapView {
     pub limit_option: Option<&'static str>,
 }
 
-/// The maps that are pinned; fill as the snapshot says it.
-pub fn maps(
-    k: &impl Objects,
-    root: &Root,
-    snapshot: &Snapshot,
-) -> Result<Vec<MapView>, KernelError> {
+/// The maps that are pinned; fill as the tables say it, slack included.
+pub fn maps(k: &impl Objects, root: &Root, have: &Have) -> Result<Vec<MapView>, KernelError> {
+    let used: HashMap<Map, u64> = have
+        .usage()
+        .into_iter()
+        .map(|usage| (usage.map, usage.used))
+        .collect();
     let mut views = Vec::new();
     for map in Map::ALL {
         if let Some(Pinned::Map(info)) = k.pinned(&root.map(map))? {
             views.push(MapView {
                 name: map.name(),
                 id: info.id,
-                used: used(map, snapshot),
+                used: used.get(&map).copied(),
                 limit: info.max_entries,
                 key_size: info.key_size,
                 value_size: info.value_size,
@@ -55,48 +57,6 @@ pub fn maps(
         }
     }
     Ok(views)
-}
-
-/// Elements of a map that what the snapshot says needs. Slots and chunks that are reserved but
-/// not in use do not count.
-fn used(map: Map, snapshot: &Snapshot) -> Option<u64> {
-    let Snapshot {
-        services,
-        workloads,
-        pods,
-        ..
-    } = snapshot;
-    let count = match map {
-        Map::Frontend => {
-            services
-                .iter()
-                .map(|service| service.vips.len())
-                .sum::<usize>()
-                + workloads
-                    .iter()
-                    .map(|workload| workload.addresses.len())
-                    .sum::<usize>()
-        }
-        Map::Service => services.len(),
-        Map::Endpoint => services.iter().map(|service| service.endpoints.len()).sum(),
-        Map::Backend => workloads.len(),
-        Map::Names => {
-            let mut names: BTreeSet<&str> = services.iter().map(|s| &*s.name).collect();
-            names.extend(workloads.iter().map(|workload| &*workload.uid));
-            names.extend(
-                workloads
-                    .iter()
-                    .filter_map(|workload| workload.identity.as_deref()),
-            );
-            names
-                .iter()
-                .map(|name| name.len().div_ceil(NAME_CHUNK))
-                .sum()
-        }
-        Map::Manager => pods.as_ref()?.len(),
-        Map::DstInfo | Map::Socket | Map::Meta | Map::Settings | Map::Stats => return None,
-    };
-    Some(count as u64)
 }
 
 /// Counters by name, summed over the CPUs.

@@ -374,7 +374,7 @@ flock_is_held() {
 @test "verify: the generation left odd by a writer that died" {
     installed
     set_element kmesh_meta 0 "$(element kmesh_meta 0 | sed -E 's/^(([0-9a-f]{2} ){16})../\1ff/')"
-    finds error "generation"
+    finds warning "is odd: a writer is at work, or died at work"
     run -0 ctl dump maps
     [[ $output == *"a writer died at work"* ]]
     ctl restore "$UNDER_TEST"
@@ -392,6 +392,38 @@ flock_is_held() {
     bpftool map update pinned "$KMESH_BPF_ROOT/maps/kmesh_frontend" \
         key hex $(jq -r '.key | map(ltrimstr("0x")) | join(" ")' <<<"$key") value hex $word
     finds error "10.96.0.12"
+}
+
+@test "verify: a service that counts more slots than it owns" {
+    installed
+    # The capacity of the record of shop/cart: bytes 24 to 27; its port, 443, are bytes 22 and 23.
+    local at record
+    at=$(index_of kmesh_service '^([0-9a-f]{2} ){22}bb 01')
+    record=$(element kmesh_service "$at")
+    set_element kmesh_service "$at" "${record:0:72}00 00 00 00${record:83}"
+    finds error "counts: service shop/cart port 443 (IPv4) (record $at): uses 1 slots, owns 0"
+}
+
+@test "verify: a slot that leads to no backend" {
+    installed
+    # The slot at port 8443: bytes 4 and 5.
+    local at slot
+    at=$(index_of kmesh_endpoint '^([0-9a-f]{2} ){4}fb 20')
+    slot=$(element kmesh_endpoint "$at")
+    set_element kmesh_endpoint "$at" "ff 7f 00 00${slot:11}"
+    finds error "shop/cart"
+    ctl restore "$UNDER_TEST"
+    is_good --against "$UNDER_TEST"
+}
+
+@test "verify: a name that cannot be read" {
+    installed
+    # shop/cart in the names.
+    set_element kmesh_names "$(index_of kmesh_names '^73 68 6f 70 2f')" \
+        "ff fe$(printf ' 00%.0s' $(seq 62))"
+    finds error "its name cannot be read"
+    ctl restore "$UNDER_TEST"
+    is_good --against "$UNDER_TEST"
 }
 
 @test "verify: an entry without directory, a directory without entry, a namespace gone" {

@@ -130,8 +130,7 @@ impl Checker<'_> {
                 object(),
                 format!("uses {count} slots, owns {capacity}"),
             );
-        }
-        if have.slots.is_damaged(index) {
+        } else if have.slots.is_damaged(index) {
             let problem = "its slots overlap another service's, or end beyond the last one";
             self.say("counts", object(), problem);
         }

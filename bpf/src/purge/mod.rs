@@ -14,6 +14,8 @@
 mod find;
 mod residue;
 mod stray;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -170,6 +172,13 @@ pub fn run(
     plan: &Plan,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Purged, PurgeError> {
+    let mut purged = take_all(k, plan, progress);
+    purged.left = residue(k, places, &plan.objects)?;
+    Ok(purged)
+}
+
+/// Takes every step, past failures.
+fn take_all(k: &mut dyn Objects, plan: &Plan, progress: &mut dyn FnMut(usize, usize)) -> Purged {
     let mut purged = Purged::default();
     for (at, step) in plan.steps.iter().enumerate() {
         match take(k, step) {
@@ -181,8 +190,7 @@ pub fn run(
         }
         progress(at + 1, plan.steps.len());
     }
-    purged.left = residue(k, places, &plan.objects)?;
-    Ok(purged)
+    purged
 }
 
 /// Takes one step.

@@ -177,9 +177,11 @@ impl Judge<'_> {
         let object = path.display().to_string();
         Ok(match (&state.prog, state.standing) {
             (Some(prog), Some(standing)) if prog.id == standing => None,
-            (Some(prog), _) if ours::prog_named(prog) == Some(state.hook) => {
-                let (id, stands) = (prog.id, state.standing.unwrap_or_default());
-                let problem = format!("program {stands} stands at the hook, not the pinned {id}");
+            // What stands there is not known: another finding says why.
+            (Some(_), None) => None,
+            (Some(prog), Some(standing)) => {
+                let id = prog.id;
+                let problem = format!("program {standing} stands at the hook, not the pinned {id}");
                 Some(error(
                     "programs",
                     state.hook.name().to_owned(),
@@ -215,17 +217,28 @@ impl Judge<'_> {
     /// The program is of this build, as far as `kmesh_meta` tells.
     #[expect(clippy::unnecessary_wraps, reason = "one of a row of looks")]
     fn build(&self, state: &HookState) -> Result<Option<Finding>, KernelError> {
-        let known = self.sound.contains(&Map::Meta);
-        let current =
-            state.record.build == state.build && Some(state.record.prog_id) == state.standing;
-        Ok((known && !current).then(|| Finding {
+        let (record, Some(standing)) = (state.record, state.standing) else {
+            return Ok(None);
+        };
+        if !self.sound.contains(&Map::Meta) {
+            return Ok(None);
+        }
+        let problem = if record.build != state.build {
+            let (theirs, ours) = (record.build, state.build);
+            format!("it is of another build ({theirs:016x}) than this program's own ({ours:016x})")
+        } else if record.prog_id != standing {
+            format!(
+                "kmesh_meta knows program {}, not {standing} that stands here",
+                record.prog_id
+            )
+        } else {
+            return Ok(None);
+        };
+        Ok(Some(Finding {
             severity: Severity::Warning,
             layer: "programs",
             object: state.hook.name().to_owned(),
-            problem: format!(
-                "it is of another build ({:016x}) than this kmeshctl ({:016x})",
-                state.record.build, state.build
-            ),
+            problem,
             fix: "start this build's kmeshd: it replaces the program at once".to_owned(),
         }))
     }

@@ -10,6 +10,8 @@
 mod hooks;
 mod maps;
 mod pods;
+#[cfg(test)]
+mod tests;
 
 use std::path::Path;
 

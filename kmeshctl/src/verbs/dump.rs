@@ -63,6 +63,9 @@ pub fn run(ctx: &Context, args: &Dump, out: &mut dyn Write) -> anyhow::Result<En
         let have = Have::read(&kernel)?;
         end = consistency(ctx, &have)?;
         shown.layout = Some(have.meta().layout);
+        shown.maps = shows_maps(args)
+            .then(|| view::maps(&kernel, &ctx.root, &have))
+            .transpose()?;
         snapshot = Some(read(ctx, &kernel, &have, args)?);
     }
     if let (What::All, Format::Json | Format::Yaml, Some(snapshot)) =
@@ -72,7 +75,7 @@ pub fn run(ctx: &Context, args: &Dump, out: &mut dyn Write) -> anyhow::Result<En
         return Ok(end);
     }
     if let Some(snapshot) = snapshot {
-        fill(ctx, &kernel, args, snapshot, &mut shown)?;
+        fill(&kernel, args, snapshot, &mut shown)?;
     }
     if matches!(args.what, What::Programs | What::Links | What::All) {
         hooks(ctx, &mut kernel, args, &mut shown)?;
@@ -185,14 +188,13 @@ fn node_name() -> String {
     })
 }
 
+/// Whether limits, counters and settings are shown: not where one thing is looked for.
+fn shows_maps(args: &Dump) -> bool {
+    args.what != What::Pods && !filter(args).is_set()
+}
+
 /// Puts what the tables say where it is shown.
-fn fill(
-    ctx: &Context,
-    kernel: &Linux,
-    args: &Dump,
-    snapshot: Snapshot,
-    shown: &mut Shown,
-) -> anyhow::Result<()> {
+fn fill(kernel: &Linux, args: &Dump, snapshot: Snapshot, shown: &mut Shown) -> anyhow::Result<()> {
     let named = |maps: &[Map]| {
         args.names.is_empty()
             || maps
@@ -200,13 +202,10 @@ fn fill(
                 .any(|map| args.names.iter().any(|n| n == map.name()))
     };
     let all = args.what != What::Pods;
-    let filtered = filter(args).is_set();
     shown.generation = snapshot.about.generation;
     shown.consistent = snapshot.about.consistent;
-    if all && !filtered {
-        let mut maps = view::maps(kernel, &ctx.root, &snapshot)?;
+    if let Some(maps) = &mut shown.maps {
         maps.retain(|map| args.names.is_empty() || args.names.iter().any(|name| name == map.name));
-        shown.maps = Some(maps);
         if named(&[Map::Stats]) {
             shown.counters = Some(view::counters(kernel).context("read the counters")?);
         }
