@@ -96,14 +96,11 @@ fn refusal(clang: &str, source: &Path, said: &str) -> String {
 /// One row of the table: name, aligned bytes, build id.
 fn row(source: &Path, object: &Path) -> Result<String> {
     let digest = Sha256::digest(fs::read(object)?);
-    let mut build = 0u64;
-    for byte in &digest[..8] {
-        build = build << 8 | u64::from(*byte);
-    }
+    let build = &digest[..8];
     let object = object.to_str().ok_or("the output directory is not UTF-8")?;
     let name = name_of(source)?;
     Ok(format!(
-        "    Object {{ name: {name:?}, bytes: aligned!({object:?}), build: {build:#018x} }},"
+        "    Object {{ name: {name:?}, bytes: aligned!({object:?}), build: u64::from_be_bytes({build:?}) }},"
     ))
 }
 

@@ -116,10 +116,14 @@ impl Map {
     /// Its shape, for the check against what the kernel says.
     #[must_use]
     pub fn shape(self) -> MapShape {
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "a record is a few hundred bytes"
+        )]
         let of = |kind, key_size: usize, value_size: usize, flags| MapShape {
             kind,
-            key_size: u32::try_from(key_size).expect("a key of a few bytes"),
-            value_size: u32::try_from(value_size).expect("a value of a few hundred bytes"),
+            key_size: key_size as u32,
+            value_size: value_size as u32,
             flags,
         };
         match self {

@@ -100,13 +100,14 @@ impl ServiceWord {
     /// First slot in `kmesh_endpoint`.
     #[must_use]
     pub fn base(self) -> u32 {
-        (self.0 & u64::from(Self::MAX_BASE)) as u32
+        // `MAX_BASE`, as a literal so that the lint sees that it fits
+        (self.0 & 0x0fff_ffff) as u32
     }
 
     /// Slots in use.
     #[must_use]
     pub fn count(self) -> u32 {
-        (self.0 >> 28 & u64::from(Self::MAX_COUNT)) as u32
+        (self.0 >> 28 & 0x000f_ffff) as u32
     }
 
     /// The flags, as the constants above.
@@ -261,7 +262,7 @@ impl ManagerWord {
     /// The pod's own backend record, if the model knows it.
     #[must_use]
     pub fn backend(self) -> Option<u32> {
-        let index = (self.0 & u64::from(Self::NO_BACKEND)) as u32;
+        let index = (self.0 & 0x00ff_ffff) as u32;
         (index != Self::NO_BACKEND).then_some(index)
     }
 
