@@ -84,12 +84,13 @@ is_good() {
 
 # The value of an array's element, and another in its place; both as hex bytes.
 element() {
+    # shellcheck disable=SC2046 # bytes are words
     bpftool -j map lookup pinned "$KMESH_BPF_ROOT/maps/$1" key $(le32 "$2") |
         jq -r '.value | map(ltrimstr("0x")) | join(" ")'
 }
 
 set_element() {
-    # shellcheck disable=SC2086 # bytes are words
+    # shellcheck disable=SC2046,SC2086 # bytes are words
     bpftool map update pinned "$KMESH_BPF_ROOT/maps/$1" key $(le32 "$2") value hex $3
 }
 
@@ -132,6 +133,7 @@ END
         mkdir -p "$W/plain"
         snapshot
         cp "$UNDER_TEST" "$W/none"
+        # shellcheck disable=SC2086 # a verb with its file
         run -2 ctl --bpf-root "$W/plain/kmesh" $verb
         [[ $output == *"is not on a BPF file system"*"mount -t bpf"* ]]
     done
@@ -334,6 +336,8 @@ flock_is_held() {
     mkdir "$TOP/short"
     ctl --cgroup "$TOP/short" restore "$UNDER_TEST"
     rmdir "$TOP/short"
+    # The kernel lets go of the cgroup a little later.
+    eventually 10 eval '[ "$(ctl dump links -o json | jq "[.links[].cgroupId] | add")" = 0 ]'
     finds error "sockops, connect4, connect6: the cgroup of the link is gone"
     ctl restore "$UNDER_TEST"
     is_good
