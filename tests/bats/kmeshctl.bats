@@ -331,13 +331,17 @@ flock_is_held() {
     [[ ${lines[1]} == "error: pins: "*"/links/connect6: something foreign is pinned in its place"* ]]
 }
 
+links_have_no_cgroup() {
+    ctl dump links -o json | jq -e 'all(.links[]; .cgroupId == 0)'
+}
+
 @test "verify: the links' cgroup gone" {
     snapshot
     mkdir "$TOP/short"
     ctl --cgroup "$TOP/short" restore "$UNDER_TEST"
     rmdir "$TOP/short"
     # The kernel lets go of the cgroup a little later.
-    eventually 10 eval '[ "$(ctl dump links -o json | jq "[.links[].cgroupId] | add")" = 0 ]'
+    eventually 10 links_have_no_cgroup
     finds error "sockops, connect4, connect6: the cgroup of the link is gone"
     ctl restore "$UNDER_TEST"
     is_good
@@ -550,8 +554,12 @@ flock_is_held() {
     run -1 ctl purge --yes
     [[ $output == *"left: map kmesh_names (id "*"held open by bpftool (pid $(bg_pid reader))"* ]]
     exec 9<&-
-    eventually 5 eval '! bg_alive reader'
+    eventually 5 reader_is_gone
     run -0 ctl purge --yes
+}
+
+reader_is_gone() {
+    ! bg_alive reader
 }
 
 @test "purge killed at any instant is finished by the next" {
