@@ -62,7 +62,7 @@ pub fn changed(desired: &Desired, dirty: &Dirty) -> Change {
     for uid in &dirty.workloads {
         change.workloads.push((uid.clone(), workload(desired, uid)));
     }
-    let said: std::collections::HashSet<&ServiceKey> =
+    let said: hashbrown::HashSet<&ServiceKey> =
         change.services.iter().map(|(key, _)| key).collect();
     let gone: Vec<_> = dirty
         .service_keys
@@ -70,6 +70,7 @@ pub fn changed(desired: &Desired, dirty: &Dirty) -> Change {
         .filter(|key| !said.contains(key))
         .collect();
     let gone: Vec<_> = gone.into_iter().map(|key| (key.clone(), None)).collect();
+    drop(said);
     change.services.extend(gone);
     change
 }

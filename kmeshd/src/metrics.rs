@@ -146,7 +146,12 @@ impl Mesh {
         };
         let age = last.elapsed().as_secs_f64();
         let help = "seconds since the tables last came to say what the mesh says";
-        ConstGauge::new(age).encode(metric(to, "kmesh_last_sync_age", help, MetricType::Gauge)?)
+        ConstGauge::new(age).encode(metric(
+            to,
+            "kmesh_last_sync_age_seconds",
+            help,
+            MetricType::Gauge,
+        )?)
     }
 
     fn model(&self, to: &mut DescriptorEncoder, facts: &Facts) -> Encoded {

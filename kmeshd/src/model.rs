@@ -4,7 +4,7 @@
 //! [`Interner`]; what only tools read (canonical names, types, capacity) is not stored at all.
 //! Nothing here is checked: each source does that before it hands a [`Model`] on.
 
-use std::collections::HashSet;
+use hashbrown::HashSet;
 use std::hash::Hash;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;

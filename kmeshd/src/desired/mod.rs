@@ -9,8 +9,11 @@
 
 mod waypoints;
 
-use std::collections::hash_map::Entry;
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use hashbrown::hash_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
+
+use hashbrown::{HashMap, HashSet};
+
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -116,15 +119,7 @@ impl Desired {
     /// Makes the model all there is.
     pub fn replace(&mut self, model: Model) {
         self.watch_addresses(&model);
-        let kept: HashSet<Name> = model.workloads.iter().map(|(uid, _)| uid.clone()).collect();
-        let gone: Vec<Name> = self
-            .workloads
-            .keys()
-            .filter(|uid| !kept.contains(*uid))
-            .cloned()
-            .collect();
-        drop(kept);
-        for uid in gone {
+        for uid in self.gone(&model) {
             self.set_workload(&uid, None);
         }
         self.workloads
@@ -142,12 +137,26 @@ impl Desired {
         for name in gone {
             self.set_service(&name, None);
         }
+        drop(kept);
         for (name, service) in model.services {
             self.set_service(&name, Some(service));
         }
         let used = &self.waypoints;
         self.at
             .retain(|ip, _| used.contains_key(&Target::Address(*ip)));
+    }
+
+    /// Workloads that a model no longer names.
+    fn gone(&self, model: &Model) -> Vec<Name> {
+        if self.workloads.is_empty() {
+            return Vec::new();
+        }
+        let kept: HashSet<&Name> = model.workloads.iter().map(|(uid, _)| uid).collect();
+        self.workloads
+            .keys()
+            .filter(|uid| !kept.contains(*uid))
+            .cloned()
+            .collect()
     }
 
     /// A workload is now so, or gone.

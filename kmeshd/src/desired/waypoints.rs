@@ -3,7 +3,10 @@
 //! A waypoint named by address may be a workload, a service's VIP, or neither: then it is an
 //! outsider with a backend of its own.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::BTreeSet;
+
+use hashbrown::{HashMap, HashSet};
+
 use std::net::IpAddr;
 
 use kmesh_bpf::want::Family;

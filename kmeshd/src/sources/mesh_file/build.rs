@@ -3,7 +3,7 @@
 //! References are checked at the end, since sections come in any order. Nothing is mended: one
 //! problem refuses the file.
 
-use std::collections::{HashMap, HashSet};
+use hashbrown::{HashMap, HashSet};
 use std::net::IpAddr;
 
 use kmesh_bpf::layout::NAME_MAX;
