@@ -33,16 +33,16 @@ impl Census {
         let mut progs = Vec::new();
         for id in k.all_ids()? {
             match k.by_id(id)? {
-                Some(Pinned::Map(info)) => {
-                    if ours::map_named(&info).is_some_and(|map| ours::has_shape(map, &info)) {
-                        census.maps.insert(info.id, info.name);
-                    }
+                Some(Pinned::Map(info))
+                    if ours::map_named(&info).is_some_and(|map| ours::has_shape(map, &info)) =>
+                {
+                    census.maps.insert(info.id, info.name);
                 }
                 Some(Pinned::Prog(info)) => progs.push(info),
                 Some(Pinned::Link(info)) => {
                     attached.insert(info.prog_id);
                 }
-                None => {}
+                Some(Pinned::Map(_)) | None => {}
             }
         }
         let attached = progs.iter().filter(|prog| attached.contains(&prog.id));
