@@ -18,6 +18,9 @@ int sockops(struct bpf_sock_ops *ctx)
 	case BPF_SOCK_OPS_RTT_CB:
 		release_socket(ctx);
 		break;
+	case BPF_SOCK_OPS_STATE_CB:
+		finish_sending(ctx);
+		break;
 	}
 	return 1;
 }

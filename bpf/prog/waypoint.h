@@ -29,6 +29,8 @@
 /* No interface has this index: the kernel finds no route for the socket. */
 #define KMESH_NOWHERE 0x7ffffff0
 #define KMESH_ABORT_MS 100
+/* What sockops is told of a socket in map_of_kmesh_socket. */
+#define KMESH_WATCHED (BPF_SOCK_OPS_RTT_CB_FLAG | BPF_SOCK_OPS_STATE_CB_FLAG)
 
 /* Notes what the application dialled, and where that is sent. False when there is
  * no memory for it. */
@@ -106,7 +108,7 @@ static __always_inline void leave_map(struct bpf_sock_ops *ctx, struct kmesh_dst
 
 	bpf_map_delete_elem(&map_of_kmesh_socket, &cookie);
 	dst->state &= ~KMESH_DST_IN_MAP;
-	bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags & ~BPF_SOCK_OPS_RTT_CB_FLAG);
+	bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags & ~KMESH_WATCHED);
 }
 
 /* A SYN is about to be sent. The socket may have been used before (a refused
@@ -151,7 +153,7 @@ static __always_inline void hold_first_send(struct bpf_sock_ops *ctx)
 		return;
 	}
 	dst->state |= KMESH_DST_IN_MAP;
-	bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_RTT_CB_FLAG);
+	bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags | KMESH_WATCHED);
 }
 
 /* An acknowledgement gave an RTT sample. */
@@ -165,6 +167,21 @@ static __always_inline void release_socket(struct bpf_sock_ops *ctx)
 	if ((__s32)(ctx->snd_una - dst->seq) <= 0)
 		return;
 	leave_map(ctx, dst);
+}
+
+/* The socket's state changes. After shutdown() nothing more can be sent, so the
+ * socket leaves the map: in it, a blocking receive is woken by the acknowledged
+ * FIN and answers EAGAIN (tcp_bpf_recvmsg waits only once). */
+static __always_inline void finish_sending(struct bpf_sock_ops *ctx)
+{
+	__u32 state = ctx->args[1];
+	struct kmesh_dst *dst;
+
+	if (state != BPF_TCP_FIN_WAIT1 && state != BPF_TCP_LAST_ACK)
+		return;
+	dst = dst_of(ctx);
+	if (dst && dst->state & KMESH_DST_IN_MAP)
+		leave_map(ctx, dst);
 }
 
 #endif /* KMESH_WAYPOINT_H */
