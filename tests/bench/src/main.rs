@@ -83,6 +83,6 @@ fn main() -> anyhow::Result<ExitCode> {
     println!("{}", report.table());
     report.write(&cli.output)?;
     let missed = report.missed();
-    println!("{} of the targets missed", missed);
+    println!("{missed} of the targets missed");
     Ok(ExitCode::from(u8::from(missed > 0)))
 }
