@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use bytemuck::{Pod, Zeroable};
 
-use super::word::{BackendWord, ServiceWord, WaypointWord, tag32};
+use super::word::{BackendWord, FrontendWord, ServiceWord, WaypointWord, tag32};
 use super::{NAME_CHUNK, word};
 
 /// Key of `kmesh_frontend`: a VIP and port, or a workload's address.
@@ -77,6 +77,14 @@ impl FrontendKey {
             *word = u32::from_ne_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
         }
         tag32(&words)
+    }
+}
+
+impl FrontendWord {
+    /// The word that leads from `key` to `index`.
+    #[must_use]
+    pub fn new(key: &FrontendKey, index: u32) -> Self {
+        Self(u64::from(key.tag()) << 32 | u64::from(index))
     }
 }
 

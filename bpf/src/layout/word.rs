@@ -5,8 +5,6 @@
 
 use std::net::Ipv4Addr;
 
-use super::record::FrontendKey;
-
 /// The tag of a key: mixes native-endian u32 words as `kmesh_tag32` in
 /// `prog/layout.h` does, so that both sides agree about a key's tag.
 #[must_use]
@@ -48,12 +46,6 @@ word! {
 }
 
 impl FrontendWord {
-    /// The word that leads from `key` to `index`.
-    #[must_use]
-    pub fn new(key: &FrontendKey, index: u32) -> Self {
-        Self(u64::from(key.tag()) << 32 | u64::from(index))
-    }
-
     /// Index into `kmesh_service` or `kmesh_backend`, by the key's kind.
     #[must_use]
     pub fn index(self) -> u32 {

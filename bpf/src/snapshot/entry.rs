@@ -1,0 +1,215 @@
+//! The entries of a snapshot, one kind for each list of the file, and how they become a change.
+//!
+//! It refuses unknown fields; what the fields mean together is for `check::validate`.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::want::{Endpoint, Family, Kind, Mode, Name, Service, ServiceKey, WaypointRef, Workload};
+
+/// A service or waypoint.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ServiceEntry {
+    /// `namespace/hostname`; of a waypoint named by address: `network/ip`.
+    pub name: Name,
+    /// Service port.
+    pub port: u16,
+    /// The family of the VIPs.
+    pub family: Family,
+    /// Service or waypoint.
+    pub kind: Kind,
+    /// Sorted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub vips: Vec<IpAddr>,
+    /// The locality mode.
+    #[serde(default)]
+    pub mode: Mode,
+    /// Having no endpoint means refuse.
+    pub synced: bool,
+    /// Where its connections go first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waypoint: Option<WaypointRef>,
+    /// Sorted.
+    #[serde(default)]
+    pub endpoints: Vec<Endpoint>,
+}
+
+impl ServiceEntry {
+    /// What it is found by.
+    #[must_use]
+    pub fn key(&self) -> ServiceKey {
+        let Self {
+            name,
+            port,
+            family,
+            kind,
+            ..
+        } = self;
+        ServiceKey {
+            name: name.clone(),
+            port: *port,
+            family: *family,
+            kind: *kind,
+        }
+    }
+}
+
+/// A workload.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct WorkloadEntry {
+    /// Its uid.
+    pub uid: Name,
+    /// The IPv4 address that it is dialled at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub v4: Option<Ipv4Addr>,
+    /// The IPv6 address that it is dialled at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub v6: Option<Ipv6Addr>,
+    /// Every address that identifies it; sorted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub addresses: Vec<IpAddr>,
+    /// Where connections to these addresses go first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waypoint: Option<WaypointRef>,
+    /// `trust-domain/ns/NAMESPACE/sa/ACCOUNT`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<Name>,
+    /// It is itself a waypoint.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_waypoint: bool,
+}
+
+/// How a pod is governed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PodMode {
+    /// Steered.
+    Managed,
+    /// Passed as if Kmesh were not there.
+    Bypass,
+}
+
+/// A pod of this node. Never restored under another boot id.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PodEntry {
+    /// Its netns cookie.
+    pub cookie: u64,
+    /// The workload's uid, if known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uid: Option<Name>,
+    /// The path of its network namespace, if known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub netns: Option<String>,
+    /// How it is governed.
+    pub mode: PodMode,
+}
+
+pub(super) fn service_order(entry: &ServiceEntry) -> (&Name, u16, Family, Kind) {
+    (&entry.name, entry.port, entry.family, entry.kind)
+}
+
+pub(super) fn service_entry(key: ServiceKey, service: Service) -> ServiceEntry {
+    let ServiceKey {
+        name,
+        port,
+        family,
+        kind,
+    } = key;
+    let Service {
+        vips,
+        mode,
+        synced,
+        waypoint,
+        endpoints,
+    } = service;
+    ServiceEntry {
+        name,
+        port,
+        family,
+        kind,
+        vips,
+        mode,
+        synced,
+        waypoint,
+        endpoints,
+    }
+}
+
+pub(super) fn from_service_entry(entry: ServiceEntry) -> (ServiceKey, Option<Service>) {
+    let ServiceEntry {
+        name,
+        port,
+        family,
+        kind,
+        vips,
+        mode,
+        synced,
+        waypoint,
+        endpoints,
+    } = entry;
+    let key = ServiceKey {
+        name,
+        port,
+        family,
+        kind,
+    };
+    (
+        key,
+        Some(Service {
+            vips,
+            mode,
+            synced,
+            waypoint,
+            endpoints,
+        }),
+    )
+}
+
+/// A waypoint matters only to those who dial the workload's addresses.
+pub(super) fn workload_entry(uid: Name, workload: Workload) -> WorkloadEntry {
+    let Workload {
+        v4,
+        v6,
+        addresses,
+        waypoint,
+        identity,
+        is_waypoint,
+    } = workload;
+    let waypoint = waypoint.filter(|_| !addresses.is_empty());
+    WorkloadEntry {
+        uid,
+        v4,
+        v6,
+        addresses,
+        waypoint,
+        identity,
+        is_waypoint,
+    }
+}
+
+pub(super) fn from_workload_entry(entry: WorkloadEntry) -> (Name, Option<Workload>) {
+    let WorkloadEntry {
+        uid,
+        v4,
+        v6,
+        addresses,
+        waypoint,
+        identity,
+        is_waypoint,
+    } = entry;
+    (
+        uid,
+        Some(Workload {
+            v4,
+            v6,
+            addresses,
+            waypoint,
+            identity,
+            is_waypoint,
+        }),
+    )
+}
