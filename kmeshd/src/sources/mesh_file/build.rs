@@ -12,7 +12,8 @@ use super::format::{self, HealthPolicy, LoadBalancerMode, NetworkMode, Status, T
 use super::say::{Say, check_workload};
 use super::{Problems, policy};
 use crate::model::{
-    Destination, Interner, Membership, Mode, Model, Name, Place, Pod, Service, Traits, Workload,
+    Destination, Interner, Membership, Mode, Model, Name, Place, Pod, Scope, Service, Traits,
+    Workload,
 };
 
 /// A model in the making.
@@ -28,17 +29,7 @@ pub(super) struct Builder {
 impl Builder {
     /// Takes a workload of the file.
     pub(super) fn workload(&mut self, from: &format::Workload) {
-        let uid = match (&*from.uid, &*from.namespace, &*from.name) {
-            ("", namespace, name) => {
-                let cluster = if from.cluster_id.is_empty() {
-                    "Kubernetes"
-                } else {
-                    &*from.cluster_id
-                };
-                format!("{cluster}//Pod/{namespace}/{name}")
-            }
-            (uid, _, _) => uid.to_owned(),
-        };
+        let uid = uid_of(from);
         let mut say = Say {
             object: "workload",
             name: &uid,
@@ -58,14 +49,7 @@ impl Builder {
             .as_ref()
             .and_then(|gateway| say.waypoint(gateway));
         let services = self.memberships(from, &uid);
-        let place = Place {
-            network: self.texts.text(&from.network),
-            cluster: self.texts.text(&from.cluster_id),
-            node: self.texts.text(&from.node),
-            region: self.texts.text(&from.locality.region),
-            zone: self.texts.text(&from.locality.zone),
-            subzone: self.texts.text(&from.locality.subzone),
-        };
+        let place = self.place(from);
         let traits = Traits {
             identity: self.identity(from, &uid),
             waypoint,
@@ -93,6 +77,17 @@ impl Builder {
             host_network: matches!(from.network_mode, NetworkMode::HostNetwork),
         };
         self.model.workloads.push((uid, workload));
+    }
+
+    fn place(&mut self, from: &format::Workload) -> Place {
+        Place {
+            network: self.texts.text(&from.network),
+            cluster: self.texts.text(&from.cluster_id),
+            node: self.texts.text(&from.node),
+            region: self.texts.text(&from.locality.region),
+            zone: self.texts.text(&from.locality.zone),
+            subzone: self.texts.text(&from.locality.subzone),
+        }
     }
 
     fn memberships(&mut self, from: &format::Workload, uid: &str) -> Box<[Membership]> {
@@ -175,11 +170,7 @@ impl Builder {
             .waypoint
             .as_ref()
             .and_then(|gateway| say.waypoint(gateway));
-        let balancer = from.load_balancer.as_ref();
-        let (mode, health) = balancer.map_or(
-            (&LoadBalancerMode::Standard, &HealthPolicy::OnlyHealthy),
-            |balancer| (&balancer.mode, &balancer.health_policy),
-        );
+        let (mode, preferences, allow_unhealthy) = balancing(from);
         let service = Service {
             vips: vips
                 .into_iter()
@@ -187,16 +178,9 @@ impl Builder {
                 .collect(),
             ports,
             waypoint,
-            mode: match mode {
-                LoadBalancerMode::Standard => Mode::Standard,
-                LoadBalancerMode::Strict => Mode::Strict,
-                LoadBalancerMode::Failover => Mode::Failover,
-                LoadBalancerMode::Passthrough => Mode::Passthrough,
-            },
-            preferences: balancer
-                .map(|balancer| balancer.routing_preferences.as_slice().into())
-                .unwrap_or_default(),
-            allow_unhealthy: matches!(health, HealthPolicy::AllowAll),
+            mode,
+            preferences,
+            allow_unhealthy,
         };
         self.model.services.push((self.texts.text(&key), service));
     }
@@ -316,4 +300,36 @@ impl Builder {
             }
         }
     }
+}
+
+/// The workload's uid, or the one that Istio would give the pod.
+fn uid_of(from: &format::Workload) -> String {
+    if !from.uid.is_empty() {
+        return from.uid.to_string();
+    }
+    let cluster = if from.cluster_id.is_empty() {
+        "Kubernetes"
+    } else {
+        &*from.cluster_id
+    };
+    format!("{cluster}//Pod/{}/{}", &*from.namespace, &*from.name)
+}
+
+/// Locality mode, its scopes, and whether unhealthy workloads are used, too.
+fn balancing(from: &format::Service) -> (Mode, Box<[Scope]>, bool) {
+    let Some(balancer) = &from.load_balancer else {
+        return (Mode::Standard, Box::default(), false);
+    };
+    let mode = match balancer.mode {
+        LoadBalancerMode::Standard => Mode::Standard,
+        LoadBalancerMode::Strict => Mode::Strict,
+        LoadBalancerMode::Failover => Mode::Failover,
+        LoadBalancerMode::Passthrough => Mode::Passthrough,
+    };
+    let allow_unhealthy = matches!(balancer.health_policy, HealthPolicy::AllowAll);
+    (
+        mode,
+        balancer.routing_preferences.as_slice().into(),
+        allow_unhealthy,
+    )
 }
