@@ -32,7 +32,7 @@ cgroup2_mount() {
 
 world_begin() {
     local mount
-    [ "$(id -u)" -eq 0 ] || { echo "the suites need root" >&2; return 1; }
+    [ "$(id -u)" -eq 0 ] || fail "the suites need root" || return 1
     [ -x "$KMESH_BIN/kmeshd" ] || { echo "no kmeshd in $KMESH_BIN: run just build" >&2; return 1; }
     mount=$(cgroup2_mount)
     [ -n "$mount" ] || { echo "no cgroup2 mount in /proc/self/mountinfo" >&2; return 1; }
@@ -135,11 +135,6 @@ nothing_left() {
     done
     echo "left in the kernel after $tries looks:$left" >&2
     return 1
-}
-
-# How many maps, programs and links are pinned or attached here.
-count_kernel_objects() {
-    kernel_ids | sort -u | grep -c . || true
 }
 
 # ---- namespaces and processes ----
@@ -363,8 +358,8 @@ daemon_is_ready() {
 daemon_ready() {
     local until=$((SECONDS + ${1-10} + 1))
     until daemon_is_ready; do
-        bg_alive kmeshd || { echo "the daemon ended before it was ready" >&2; tail "$W/log/kmeshd" >&2; return 1; }
-        [ $SECONDS -lt $until ] || { echo "the daemon is not ready" >&2; tail "$W/log/kmeshd" >&2; return 1; }
+        bg_alive kmeshd || { fail "the daemon ended before it was ready"; return 1; }
+        [ $SECONDS -lt $until ] || { fail "the daemon is not ready"; return 1; }
         sleep 0.02
     done
 }

@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use clap::Parser;
-use kmesh_bpf::apply::converge;
+use kmesh_bpf::apply::{Applied, converge};
 use kmesh_bpf::kernel::linux::Linux;
 use kmesh_bpf::pins::{Root, open_existing};
 use kmesh_bpf::tables::Have;
@@ -52,7 +52,7 @@ struct Args {
 }
 
 /// What happened.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 struct Report {
     seed: u64,
     /// Transactions.
@@ -77,37 +77,47 @@ fn main() -> anyhow::Result<ExitCode> {
         converge(&mut kernel, &mut have, change, &mut |_, _| {}).context("write a change")
     };
     write(&world.whole())?;
+    let report = torture(&args, &mut world, &mut write)?;
+    println!(
+        "{}",
+        serde_json::to_string(&report).context("write the report")?
+    );
+    Ok(if report.counts.is_clean() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// Changes the world until the time is over, with the clients running.
+fn torture(
+    args: &Args,
+    world: &mut World,
+    write: &mut dyn FnMut(&Change) -> anyhow::Result<Applied>,
+) -> anyhow::Result<Report> {
     let truth = Truth::new(world.answers());
     let stop = AtomicBool::new(false);
     let until = Instant::now() + Duration::from_secs(args.seconds);
-    let report = std::thread::scope(|scope| {
+    let mut report = Report {
+        seed: args.seed,
+        ..Report::default()
+    };
+    std::thread::scope(|scope| {
+        let (truth, stop) = (&truth, &stop);
         let clients: Vec<_> = (0..args.clients)
-            .map(|number| {
-                scope.spawn({
-                    let (truth, stop) = (&truth, &stop);
-                    move || client::run(truth, stop, number)
-                })
-            })
+            .map(|number| scope.spawn(move || client::run(truth, stop, number)))
             .collect();
-        let mut report = Report {
-            seed: args.seed,
-            changes: 0,
-            elements: 0,
-            graces: 0,
-            counts: Counts::default(),
-        };
-        let written = (|| -> anyhow::Result<()> {
-            while Instant::now() < until {
-                let change = world.change();
-                truth.widen(world.answers());
-                let applied = write(&change)?;
+        let mut written = Ok(());
+        while written.is_ok() && Instant::now() < until {
+            let change = world.change();
+            truth.widen(world.answers());
+            written = write(&change).map(|applied| {
                 truth.narrow();
                 report.changes += 1;
                 report.elements += applied.elements;
                 report.graces += applied.graces;
-            }
-            Ok(())
-        })();
+            });
+        }
         stop.store(true, Ordering::Relaxed);
         for client in clients {
             report.counts.add(
@@ -117,14 +127,5 @@ fn main() -> anyhow::Result<ExitCode> {
             );
         }
         written.map(|()| report)
-    })?;
-    println!(
-        "{}",
-        serde_json::to_string(&report).context("write the report")?
-    );
-    Ok(if report.counts.is_clean() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
     })
 }
