@@ -1,6 +1,5 @@
 //! This build's programs: the object files that `build.rs` compiled from `prog/`, and their
-//! build ids. One object per hook, named as the hook; `maps` defines the maps that no program
-//! uses.
+//! build ids. One object per hook, named as the hook; each defines every map.
 
 use crate::layout::Hook;
 

@@ -176,10 +176,7 @@ impl MemoryKernel {
 
     pub(super) fn prog_of(&mut self, hook: Hook, maps: &Path) -> io::Result<ProgInfo> {
         let mut map_ids = Vec::new();
-        for map in Map::ALL
-            .into_iter()
-            .filter(|map| !matches!(map, Map::Meta | Map::Names))
-        {
+        for map in Map::ALL {
             match self.id_at(&maps.join(map.name()))? {
                 Id::Map(id) => map_ids.push(id),
                 _ => return Err(io::Error::from_raw_os_error(libc::EINVAL)),

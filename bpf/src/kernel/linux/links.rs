@@ -13,6 +13,7 @@ const PROG_QUERY: u32 = 16;
 const LINK_CREATE: u32 = 28;
 const LINK_UPDATE: u32 = 29;
 const LINK_DETACH: u32 = 34;
+const PROG_BIND_MAP: u32 = 35;
 
 /// `BPF_F_QUERY_EFFECTIVE`.
 pub(super) const QUERY_EFFECTIVE: u32 = 1;
@@ -138,4 +139,10 @@ pub(super) fn link_update(link: BorrowedFd<'_>, prog: BorrowedFd<'_>) -> io::Res
 pub(super) fn link_detach(link: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: the attribute holds no address.
     unsafe { bpf(LINK_DETACH, &mut number(link)) }.map(drop)
+}
+
+/// Lets a program keep a map that its instructions do not use (Linux 5.10).
+pub(super) fn bind_map(prog: BorrowedFd<'_>, map: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: the attribute (program, map, flags) holds no address.
+    unsafe { bpf(PROG_BIND_MAP, &mut [number(prog), number(map), 0]) }.map(drop)
 }

@@ -6,14 +6,14 @@
 
 use std::error::Error;
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 
 use aya::maps::MapData;
 use aya::programs::{Program, ProgramError};
 use aya::{EbpfError, EbpfLoader, VerifierLogLevel};
 
-use super::sys;
+use super::{links, sys};
 use crate::kernel::KernelError;
 use crate::layout::{Hook, Limits, Map};
 use crate::programs;
@@ -93,11 +93,28 @@ pub(super) fn load(
     let fd = program
         .fd()
         .map_err(|error| failed(program_reason(&error)))?;
+    keep_maps(fd.as_fd(), maps)?;
     sys::pin(fd.as_fd(), path).map_err(|source| KernelError::Pin {
         op: "pin",
         path: path.to_owned(),
         source,
     })
+}
+
+/// Lets a program keep every map of the set, also those that no instruction names: one program
+/// is enough to find all of them again when their pins are gone.
+fn keep_maps(prog: BorrowedFd<'_>, maps: &Path) -> Result<(), KernelError> {
+    for map in Map::ALL {
+        let path = maps.join(map.name());
+        sys::open_pin(&path)
+            .and_then(|fd| links::bind_map(prog, fd.as_fd()))
+            .map_err(|source| KernelError::Pin {
+                op: "let a program keep",
+                path,
+                source,
+            })?;
+    }
+    Ok(())
 }
 
 fn ebpf_reason(error: &EbpfError) -> String {
