@@ -153,7 +153,7 @@ fn empty(bin: &Path) -> anyhow::Result<f64> {
     program.load().context("load the empty program")?;
     let cgroup = fs::File::open(fixture.cgroup()).context("open the cgroup")?;
     program
-        .attach(&cgroup, CgroupAttachMode::AllowMultiple)
+        .attach(&cgroup, CgroupAttachMode::Single)
         .context("attach it")?;
     let fd = program.fd().context("program fd")?;
     rounds(&fixture, fd.as_fd(), &netns, 10)

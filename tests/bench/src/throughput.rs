@@ -94,18 +94,12 @@ impl Place<'_> {
     /// One server and one client; governed dials the VIP from inside the cgroup, plain dials the
     /// server from outside it.
     fn pair(&self, governed: bool, work: &[&str]) -> anyhow::Result<f64> {
+        let server = if work[0] == "rate" { "accept" } else { "sink" };
         let mut sink = self
             .fixture
             .command("kmesh-bench")
-            .args([
-                "worker",
-                "--netns",
-                self.server,
-                "sink",
-                "--at",
-                "10.9.0.2:7300",
-            ])
-            .args(["--seconds", "2.5"])
+            .args(["worker", "--netns", self.server, server])
+            .args(["--at", "10.9.0.2:7300", "--seconds", "30"])
             .stdout(Stdio::null())
             .spawn()
             .context("start the server")?;

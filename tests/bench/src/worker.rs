@@ -49,6 +49,15 @@ enum Work {
         #[arg(long)]
         seconds: f64,
     },
+    /// Accepts for `seconds` and hangs up at once. Prints connections.
+    Accept {
+        /// Where to listen.
+        #[arg(long)]
+        at: SocketAddrV4,
+        /// How long.
+        #[arg(long)]
+        seconds: f64,
+    },
     /// Sends to one connection for `seconds`. Prints MB/s.
     Stream {
         /// Where to connect to.
@@ -92,6 +101,7 @@ pub fn main(args: &Args) -> anyhow::Result<()> {
     let figure = match &args.work {
         Work::Dial { services, count } => dial(*services, *count)?,
         Work::Sink { at, seconds } => sink(*at, *seconds)?,
+        Work::Accept { at, seconds } => accept(*at, *seconds)?,
         Work::Stream { to, seconds } => stream(*to, *seconds)?,
         Work::Rate { to, count } => rate(*to, *count)?,
     };
@@ -148,6 +158,23 @@ fn sink(at: SocketAddrV4, seconds: f64) -> anyhow::Result<f64> {
             .filter_map(|reader| reader.join().ok())
             .sum())
     })
+}
+
+fn accept(at: SocketAddrV4, seconds: f64) -> anyhow::Result<f64> {
+    let listener = TcpListener::bind(at).with_context(|| format!("listen on {at}"))?;
+    listener.set_nonblocking(true)?;
+    let end = Instant::now() + Duration::from_secs_f64(seconds);
+    let mut connections = 0.0;
+    while Instant::now() < end {
+        match listener.accept() {
+            Ok(_) => connections += 1.0,
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                std::thread::sleep(Duration::from_micros(50));
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(connections)
 }
 
 #[expect(
