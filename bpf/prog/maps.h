@@ -3,7 +3,8 @@
  * Every map, as the catalogue (bpf/src/layout/catalogue.rs) has it: type, key,
  * value, flags, default limit. Each is pinned by its name, and user space makes
  * it: a program is loaded against maps that are pinned already, so it never
- * brings one of its own. kmesh_names and kmesh_meta are here for their types;
+ * brings one of its own. The large arrays can be mapped, so that user space reads
+ * them without a call for each element. kmesh_names and kmesh_meta are here for their types;
  * no program reads them.
  */
 #ifndef KMESH_MAPS_H
@@ -26,6 +27,7 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, KMESH_MAX_SERVICES);
+	__uint(map_flags, BPF_F_MMAPABLE);
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 	__type(key, __u32);
 	__type(value, struct kmesh_service);
@@ -34,6 +36,7 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, KMESH_MAX_ENDPOINTS);
+	__uint(map_flags, BPF_F_MMAPABLE);
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 	__type(key, __u32);
 	__type(value, __u64);
@@ -42,6 +45,7 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, KMESH_MAX_BACKENDS);
+	__uint(map_flags, BPF_F_MMAPABLE);
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 	__type(key, __u32);
 	__type(value, struct kmesh_backend);
@@ -50,6 +54,7 @@ struct {
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, KMESH_MAX_NAMES);
+	__uint(map_flags, BPF_F_MMAPABLE);
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 	__type(key, __u32);
 	__type(value, struct kmesh_name);

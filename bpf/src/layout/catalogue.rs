@@ -72,6 +72,8 @@ pub struct MapShape {
 }
 
 const NO_PREALLOC: u32 = 1;
+/// `BPF_F_MMAPABLE` (Linux 5.5).
+pub(crate) const MMAPABLE: u32 = 1 << 10;
 
 impl Map {
     /// Every map, in the order in which they are created.
@@ -128,10 +130,11 @@ impl Map {
         };
         match self {
             Self::Frontend => of(MapKind::Hash, size_of::<FrontendKey>(), 8, NO_PREALLOC),
-            Self::Service => of(MapKind::Array, 4, size_of::<ServiceRecord>(), 0),
-            Self::Endpoint | Self::Settings => of(MapKind::Array, 4, 8, 0),
-            Self::Backend => of(MapKind::Array, 4, size_of::<BackendRecord>(), 0),
-            Self::Names => of(MapKind::Array, 4, size_of::<NameChunk>(), 0),
+            Self::Service => of(MapKind::Array, 4, size_of::<ServiceRecord>(), MMAPABLE),
+            Self::Endpoint => of(MapKind::Array, 4, 8, MMAPABLE),
+            Self::Settings => of(MapKind::Array, 4, 8, 0),
+            Self::Backend => of(MapKind::Array, 4, size_of::<BackendRecord>(), MMAPABLE),
+            Self::Names => of(MapKind::Array, 4, size_of::<NameChunk>(), MMAPABLE),
             Self::Manager => of(MapKind::Hash, 8, 8, 0),
             Self::DstInfo => of(MapKind::SkStorage, 4, size_of::<DstRecord>(), NO_PREALLOC),
             Self::Socket => of(MapKind::SockHash, 8, 4, 0),

@@ -11,6 +11,7 @@ mod catalogue;
 mod record;
 mod word;
 
+pub(crate) use catalogue::MMAPABLE;
 pub use catalogue::{COUNTERS, Counter, Hook, Limits, Map, MapKind, MapShape};
 pub use record::{
     BackendRecord, DstRecord, FrontendKey, HookRecord, KIND_SERVICE, KIND_WAYPOINT, MetaRecord,

@@ -56,6 +56,18 @@ impl Frontends {
         }
     }
 
+    /// Makes room for so many entries at once.
+    pub(crate) fn reserve(&mut self, count: usize) {
+        self.entries.reserve(count);
+        let Self {
+            entries,
+            table,
+            hasher,
+            ..
+        } = self;
+        table.reserve(count, |at| hasher.hash_one(entries[*at as usize].key));
+    }
+
     /// How many there are.
     pub(crate) fn len(&self) -> usize {
         self.table.len()

@@ -56,6 +56,7 @@ impl Names {
     pub(crate) fn new(chunks: Vec<NameChunk>) -> Self {
         let runs = vec![Run::default(); chunks.len()];
         Self {
+            table: HashTable::with_capacity(chunks.len()),
             chunks,
             runs,
             ..Self::default()

@@ -72,6 +72,8 @@ impl Have {
         }
         let mut frontends = Frontends::default();
         frontends.grow(services_end, backends_end);
+        // each service and workload has one address as a rule
+        frontends.reserve(services_end as usize + backends_end as usize);
         read_hash(k, Map::Frontend, |key, word| frontends.insert(key, word))?;
         let mut have = Self {
             meta,

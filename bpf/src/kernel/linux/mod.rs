@@ -13,6 +13,7 @@ use crate::layout::Map;
 mod elements;
 mod links;
 mod load;
+mod mapping;
 mod objects;
 mod sys;
 mod tables;

@@ -10,9 +10,10 @@ use std::os::fd::AsFd;
 use rustix::thread::{MembarrierCommand, membarrier};
 
 use super::elements::Shape;
+use super::mapping::Mapping;
 use super::{Linux, Opened};
 use crate::kernel::{KernelError, Outcome, Put, Tables};
-use crate::layout::{Map, MapKind};
+use crate::layout::{MMAPABLE, Map, MapKind};
 
 /// Elements read by one call.
 const READ_CHUNK: usize = 8192;
@@ -70,6 +71,9 @@ impl Linux {
     ) -> Result<(), KernelError> {
         let shape = self.shape("read", map)?;
         let end = end.min(self.opened("read", map)?.max_entries) as usize;
+        if map.shape().flags & MMAPABLE != 0 {
+            return scan_mapped(&shape, end, visit).map_err(|source| read_error(map, source));
+        }
         let room = READ_CHUNK.min(end);
         let (mut keys, mut values) = (vec![0; room * shape.key], vec![0; room * shape.value]);
         let (mut cursor, mut at) = (None, 0);
@@ -115,6 +119,30 @@ impl Linux {
             }
         }
     }
+}
+
+/// Visits the first `end` elements of an array that can be mapped.
+fn scan_mapped(
+    shape: &Shape<'_>,
+    end: usize,
+    visit: &mut dyn FnMut(&[u8], &[u8]),
+) -> io::Result<()> {
+    if end == 0 {
+        return Ok(());
+    }
+    let mapping = Mapping::new(shape.fd, end * shape.value)?;
+    let mut values = vec![0; READ_CHUNK.min(end) * shape.value];
+    for at in (0..end).step_by(READ_CHUNK) {
+        let behind = end.min(at + READ_CHUNK);
+        let values = &mut values[..(behind - at) * shape.value];
+        if !mapping.copy(at * shape.value, values) {
+            return Err(io::Error::other("the mapping is shorter than the array"));
+        }
+        let index = |at| u32::try_from(at).unwrap_or(u32::MAX).to_ne_bytes();
+        let keys: Vec<u8> = (at..behind).flat_map(index).collect();
+        visit(&keys, values);
+    }
+    Ok(())
 }
 
 impl Tables for Linux {
