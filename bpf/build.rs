@@ -53,13 +53,7 @@ fn compile(source: &Path, out: &Path) -> Result<PathBuf> {
     let arch = env::var("CARGO_CFG_TARGET_ARCH")?;
     let answer = Command::new(&clang)
         .args(["-target", endian, "-mcpu=v3", "-O2", "-g", "-std=gnu11"])
-        .args([
-            "-Wall",
-            "-Wextra",
-            "-Werror",
-            "-fno-ident",
-            "-fdebug-compilation-dir=.",
-        ])
+        .args(["-Wall", "-Wextra", "-Werror", "-fno-ident", "-fdebug-compilation-dir=."])
         .arg(format!("-I/usr/include/{arch}-linux-gnu"))
         .arg("-c")
         .arg(source)
@@ -106,9 +100,7 @@ fn row(source: &Path, object: &Path) -> Result<String> {
 
 /// `prog/connect4.bpf.c` → `connect4`.
 fn name_of(source: &Path) -> Result<String> {
-    let file = source
-        .file_name()
-        .and_then(|name| name.to_str())
-        .ok_or("a source without a name")?;
+    let file =
+        source.file_name().and_then(|name| name.to_str()).ok_or("a source without a name")?;
     Ok(file.trim_end_matches(".bpf.c").to_owned())
 }

@@ -78,13 +78,7 @@ pub fn apply(
     }
     let graces = steps.iter().filter(|step| **step == Step::Grace).count() as u64;
     let total = steps.len() as u64 - graces + if steps.is_empty() { 1 } else { 2 };
-    let mut writer = Writer {
-        k,
-        have,
-        progress,
-        total,
-        applied: Applied::default(),
-    };
+    let mut writer = Writer { k, have, progress, total, applied: Applied::default() };
     match writer.transaction(steps) {
         Ok(()) => Ok(writer.applied),
         Err(source) => {
@@ -120,10 +114,7 @@ pub fn converge(
             close(k, have);
             return Err(error);
         }
-        tracing::warn!(
-            error = &error as &dyn std::error::Error,
-            "write failed; trying again"
-        );
+        tracing::warn!(error = &error as &dyn std::error::Error, "write failed; trying again");
         std::thread::sleep(pause);
         pause *= 4;
     }
@@ -143,11 +134,7 @@ fn attempt(
 /// After the last failure: whatever prefix was written is safe, so readers need not wait.
 fn close(k: &mut dyn Tables, have: &mut Have) {
     let closed = have.reread(k).map_err(ApplyError::Read).and_then(|()| {
-        if have.stale {
-            Ok(Applied::default())
-        } else {
-            apply(k, have, &[], &mut |_, _| {})
-        }
+        if have.stale { Ok(Applied::default()) } else { apply(k, have, &[], &mut |_, _| {}) }
     });
     if let Err(error) = closed {
         let error = &error as &dyn std::error::Error;
@@ -200,21 +187,12 @@ impl Writer<'_> {
     /// The hooks' records as they are: whoever attaches writes them between transactions.
     fn hooks(&self) -> Result<[HookRecord; 8], KernelError> {
         let mut meta = MetaRecord::default();
-        self.k.lookup(
-            Map::Meta,
-            &0_u32.to_ne_bytes(),
-            bytemuck::bytes_of_mut(&mut meta),
-        )?;
+        self.k.lookup(Map::Meta, &0_u32.to_ne_bytes(), bytemuck::bytes_of_mut(&mut meta))?;
         Ok(meta.hooks)
     }
 
     fn write_meta(&mut self, meta: MetaRecord) -> Result<(), KernelError> {
-        self.k.update(
-            Map::Meta,
-            &0_u32.to_ne_bytes(),
-            bytemuck::bytes_of(&meta),
-            Put::Any,
-        )?;
+        self.k.update(Map::Meta, &0_u32.to_ne_bytes(), bytemuck::bytes_of(&meta), Put::Any)?;
         self.have.follow_meta(meta);
         self.done(1, 1);
         Ok(())

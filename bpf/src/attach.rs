@@ -93,14 +93,7 @@ pub fn adopt_hooks(
             k.make_dir(&dir).map_err(&first)?;
         }
     }
-    let mut adopting = Adopting {
-        k,
-        root,
-        cgroup,
-        limits,
-        ground,
-        done: HooksAdopted::default(),
-    };
+    let mut adopting = Adopting { k, root, cgroup, limits, ground, done: HooksAdopted::default() };
     for hook in Hook::ALL {
         if peername || !matches!(hook, Hook::GetPeerName4 | Hook::GetPeerName6) {
             adopting.adopt(hook)?;
@@ -126,10 +119,9 @@ pub fn inspect(k: &dyn Kernel, root: &Root, cgroup: &Path) -> Result<Vec<HookSta
 
 /// The cgroup is looked at first of all: a wrong one is the operator's to mend.
 fn ground_of(k: &dyn Kernel, root: &Root, cgroup: &Path) -> Result<Ground, AttachError> {
-    let cgroup_id = k.cgroup_id(cgroup).map_err(|source| AttachError::Cgroup {
-        cgroup: cgroup.to_owned(),
-        source,
-    })?;
+    let cgroup_id = k
+        .cgroup_id(cgroup)
+        .map_err(|source| AttachError::Cgroup { cgroup: cgroup.to_owned(), source })?;
     Ground::of(k, root, cgroup, cgroup_id).map_err(on(Hook::ALL[0]))
 }
 
@@ -151,10 +143,7 @@ impl Adopting<'_> {
             HookState::of(&*self.k, self.root, &self.ground, hook, record).map_err(on(hook))?;
         match state.foreign.first() {
             None => Ok(state),
-            Some((path, what)) => Err(AttachError::Foreign {
-                path: path.clone(),
-                what,
-            }),
+            Some((path, what)) => Err(AttachError::Foreign { path: path.clone(), what }),
         }
     }
 
@@ -163,10 +152,7 @@ impl Adopting<'_> {
         let state = self.state(hook)?;
         let standing = state.standing.filter(|_| state.attached && state.effective);
         let fits = state.program_fits();
-        if let (Some(id), true) = (
-            standing,
-            fits && state.standing == Some(state.record.prog_id),
-        ) {
+        if let (Some(id), true) = (standing, fits && state.standing == Some(state.record.prog_id)) {
             return self.keep(&state, id);
         }
         let prog = if fits {
@@ -184,9 +170,7 @@ impl Adopting<'_> {
         };
         let aside = self.root.prog_new(hook);
         if prog == aside {
-            self.k
-                .rename(&aside, &self.root.prog(hook))
-                .map_err(on(hook))?;
+            self.k.rename(&aside, &self.root.prog(hook)).map_err(on(hook))?;
         }
         self.record(hook)?;
         if replaced {
@@ -217,9 +201,7 @@ impl Adopting<'_> {
         self.drop_aside(hook)?;
         let aside = self.root.prog_new(hook);
         self.k.pin(Id::Prog(id), &aside).map_err(on(hook))?;
-        self.k
-            .rename(&aside, &self.root.prog(hook))
-            .map_err(on(hook))?;
+        self.k.rename(&aside, &self.root.prog(hook)).map_err(on(hook))?;
         Ok(true)
     }
 
@@ -227,9 +209,7 @@ impl Adopting<'_> {
     fn load(&mut self, hook: Hook) -> Result<PathBuf, AttachError> {
         self.drop_aside(hook)?;
         let aside = self.root.prog_new(hook);
-        self.k
-            .load(hook, &self.root.maps(), self.limits, &aside)
-            .map_err(on(hook))?;
+        self.k.load(hook, &self.root.maps(), self.limits, &aside).map_err(on(hook))?;
         Ok(aside)
     }
 
@@ -312,16 +292,9 @@ impl Adopting<'_> {
         let pinned = self.k.pinned(&self.root.prog(hook)).map_err(on(hook))?;
         let Some(Pinned::Prog(info)) = pinned else {
             let path = self.root.prog(hook);
-            return Err(AttachError::Foreign {
-                path,
-                what: "program",
-            });
+            return Err(AttachError::Foreign { path, what: "program" });
         };
-        let record = HookRecord {
-            build: self.k.build(hook),
-            prog_id: info.id,
-            pad: 0,
-        };
+        let record = HookRecord { build: self.k.build(hook), prog_id: info.id, pad: 0 };
         self.write(hook, record)
     }
 

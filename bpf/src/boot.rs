@@ -30,29 +30,19 @@ const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 pub fn boot_id() -> Result<String, BootError> {
     std::fs::read_to_string(BOOT_ID)
         .map(|text| text.trim().to_owned())
-        .map_err(|source| BootError::Read {
-            path: BOOT_ID,
-            source,
-        })
+        .map_err(|source| BootError::Read { path: BOOT_ID, source })
 }
 
 /// The kernel's release, as `uname -r` says it.
 #[must_use]
 pub fn kernel_release() -> String {
-    rustix::system::uname()
-        .release()
-        .to_string_lossy()
-        .into_owned()
+    rustix::system::uname().release().to_string_lossy().into_owned()
 }
 
 /// Refuses a kernel older than [`OLDEST`].
 pub fn require_kernel() -> Result<(), BootError> {
     let release = kernel_release();
-    if version(&release) >= Some(OLDEST) {
-        Ok(())
-    } else {
-        Err(BootError::TooOld { release })
-    }
+    if version(&release) >= Some(OLDEST) { Ok(()) } else { Err(BootError::TooOld { release }) }
 }
 
 /// Major and minor number of a release.

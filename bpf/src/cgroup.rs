@@ -48,10 +48,7 @@ mod tests {
     use super::*;
 
     fn mounts(lines: &[&str]) -> Vec<MountInfo> {
-        lines
-            .iter()
-            .map(|line| MountInfo::from_line(line).expect("a mountinfo line"))
-            .collect()
+        lines.iter().map(|line| MountInfo::from_line(line).expect("a mountinfo line")).collect()
     }
 
     #[test]

@@ -5,14 +5,9 @@ use std::time::{Duration, SystemTime};
 
 /// The real clock: time since 1970-01-01 UTC, for stamps that people read.
 #[must_use]
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the one place that stamps snapshots"
-)]
+#[expect(clippy::disallowed_methods, reason = "the one place that stamps snapshots")]
 pub fn wall_clock() -> Duration {
-    SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default()
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
 }
 
 /// When this process started, in clock ticks since boot: with its pid, what names it for ever.
@@ -26,11 +21,7 @@ pub fn process_start() -> u64 {
 #[must_use]
 pub fn process_start_of(pid: u32) -> Option<u64> {
     let pid = i32::try_from(pid).ok()?;
-    procfs::process::Process::new(pid)
-        .ok()?
-        .stat()
-        .ok()
-        .map(|stat| stat.starttime)
+    procfs::process::Process::new(pid).ok()?.stat().ok().map(|stat| stat.starttime)
 }
 
 const DAY: u64 = 86_400;
@@ -73,17 +64,8 @@ mod tests {
     #[test]
     fn dates_are_those_of_the_calendar() {
         assert_eq!(rfc3339(Duration::ZERO), "1970-01-01T00:00:00Z");
-        assert_eq!(
-            rfc3339(Duration::from_secs(951_827_696)),
-            "2000-02-29T12:34:56Z"
-        );
-        assert_eq!(
-            rfc3339(Duration::from_secs(1_798_761_599)),
-            "2026-12-31T23:59:59Z"
-        );
-        assert_eq!(
-            rfc3339(Duration::from_secs(4_107_542_401)),
-            "2100-03-01T00:00:01Z"
-        );
+        assert_eq!(rfc3339(Duration::from_secs(951_827_696)), "2000-02-29T12:34:56Z");
+        assert_eq!(rfc3339(Duration::from_secs(1_798_761_599)), "2026-12-31T23:59:59Z");
+        assert_eq!(rfc3339(Duration::from_secs(4_107_542_401)), "2100-03-01T00:00:01Z");
     }
 }

@@ -47,10 +47,7 @@ fn holders_below(proc: &Path, ids: &BTreeSet<Id>) -> BTreeMap<Id, BTreeSet<Proce
             };
             for id in ids_in(&text).into_iter().filter(|id| ids.contains(id)) {
                 let command = fs::read_to_string(dir.join("comm")).unwrap_or_default();
-                let process = Process {
-                    pid,
-                    command: command.trim().to_owned(),
-                };
+                let process = Process { pid, command: command.trim().to_owned() };
                 found.entry(id).or_default().insert(process);
             }
         }
@@ -63,9 +60,7 @@ fn numbers(dir: &Path) -> Vec<u32> {
     let Ok(entries) = fs::read_dir(dir) else {
         return Vec::new();
     };
-    entries
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-        .collect()
+    entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect()
 }
 
 /// The objects that one fdinfo text names.
@@ -97,14 +92,8 @@ mod tests {
         fs::write(dir.join("7"), "pos:\t0\nmap_type:\t1\nmap_id:\t42\n").unwrap();
         fs::write(dir.join("8"), "pos:\t0\nprog_id:\t42\n").unwrap();
         let found = holders_below(proc.path(), &BTreeSet::from([Id::Map(42), Id::Map(43)]));
-        let process = Process {
-            pid: 4_000_000,
-            command: "holder".to_owned(),
-        };
-        assert_eq!(
-            found,
-            BTreeMap::from([(Id::Map(42), BTreeSet::from([process]))])
-        );
+        let process = Process { pid: 4_000_000, command: "holder".to_owned() };
+        assert_eq!(found, BTreeMap::from([(Id::Map(42), BTreeSet::from([process]))]));
     }
 
     #[test]

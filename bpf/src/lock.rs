@@ -109,14 +109,10 @@ pub fn acquire(root: &Root, own_place: bool) -> Result<WriterLock, LockError> {
 /// As [`acquire`], but a root that is not there is [`LockError::Absent`]: for purge.
 pub fn acquire_existing(root: &Root) -> Result<WriterLock, LockError> {
     if !root.path().exists() {
-        return Err(LockError::Absent {
-            root: root.path().to_owned(),
-        });
+        return Err(LockError::Absent { root: root.path().to_owned() });
     }
     check_bpffs(root)?;
-    try_lock(root)?.ok_or_else(|| LockError::Absent {
-        root: root.path().to_owned(),
-    })
+    try_lock(root)?.ok_or_else(|| LockError::Absent { root: root.path().to_owned() })
 }
 
 /// Who holds the writer's lock now, if anyone.
@@ -144,35 +140,21 @@ fn try_lock(root: &Root) -> Result<Option<WriterLock>, LockError> {
         Err(Errno::WOULDBLOCK) => {
             // Gone between the two questions, or in another pid namespace: held, by whom unknown.
             let holder = holder(root)?.unwrap_or_else(|| describe(None));
-            return Err(LockError::Held {
-                root: root.path().to_owned(),
-                holder,
-            });
+            return Err(LockError::Held { root: root.path().to_owned(), holder });
         }
         Err(error) => return Err(on(root, "lock", error.into())),
     }
-    let held = dir
-        .metadata()
-        .map_err(|source| on(root, "look at", source))?;
+    let held = dir.metadata().map_err(|source| on(root, "look at", source))?;
     let same = std::fs::metadata(root.path())
         .is_ok_and(|seen| (seen.dev(), seen.ino()) == (held.dev(), held.ino()));
     Ok(same.then(|| WriterLock { _dir: dir.into() }))
 }
 
 fn describe(pid: Option<i32>) -> Holder {
-    let pid = pid
-        .and_then(|pid| u32::try_from(pid).ok())
-        .unwrap_or_default();
+    let pid = pid.and_then(|pid| u32::try_from(pid).ok()).unwrap_or_default();
     let command = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    let command = String::from_utf8_lossy(&command)
-        .replace('\0', " ")
-        .trim()
-        .to_owned();
-    Holder {
-        pid,
-        command,
-        start: process_start_of(pid).unwrap_or_default(),
-    }
+    let command = String::from_utf8_lossy(&command).replace('\0', " ").trim().to_owned();
+    Holder { pid, command, start: process_start_of(pid).unwrap_or_default() }
 }
 
 /// Refuses what is not on a BPF file system, and one that ends with this container.
@@ -187,9 +169,7 @@ fn check_place(root: &Root, own_place: bool) -> Result<(), LockError> {
         return Ok(());
     };
     if vanishes(&mount, in_first_mount_namespace()) {
-        return Err(LockError::Vanishes {
-            root: root.path().to_owned(),
-        });
+        return Err(LockError::Vanishes { root: root.path().to_owned() });
     }
     Ok(())
 }
@@ -220,25 +200,17 @@ fn check_bpffs(root: &Root) -> Result<(), LockError> {
     if u64::try_from(said.f_type).ok() == Some(BPF_FS_MAGIC) {
         Ok(())
     } else {
-        Err(LockError::NotBpffs {
-            root: root.path().to_owned(),
-        })
+        Err(LockError::NotBpffs { root: root.path().to_owned() })
     }
 }
 
 /// The path itself or its nearest parent that is there.
 fn existing(path: &Path) -> &Path {
-    path.ancestors()
-        .find(|place| place.exists())
-        .unwrap_or(Path::new("/"))
+    path.ancestors().find(|place| place.exists()).unwrap_or(Path::new("/"))
 }
 
 fn on(root: &Root, op: &'static str, source: io::Error) -> LockError {
-    LockError::System {
-        op,
-        path: root.path().to_owned(),
-        source,
-    }
+    LockError::System { op, path: root.path().to_owned(), source }
 }
 
 #[cfg(test)]
@@ -262,10 +234,7 @@ mod tests {
     fn a_root_on_another_file_system_is_refused() {
         let dir = tempfile::tempdir().expect("a directory");
         let root = Root::new(dir.path().join("kmesh"));
-        assert!(matches!(
-            acquire(&root, true),
-            Err(LockError::NotBpffs { .. })
-        ));
+        assert!(matches!(acquire(&root, true), Err(LockError::NotBpffs { .. })));
         assert!(!root.path().exists(), "a refused root is not made");
     }
 }

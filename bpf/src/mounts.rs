@@ -13,9 +13,7 @@ pub(crate) fn of(pid: Option<i32>) -> io::Result<Vec<MountInfo>> {
         Some(pid) => Process::new(pid),
         None => Process::myself(),
     };
-    let mounts = process
-        .and_then(|process| process.mountinfo())
-        .map_err(io::Error::other)?;
+    let mounts = process.and_then(|process| process.mountinfo()).map_err(io::Error::other)?;
     Ok(mounts.0.into_iter().map(unescaped).collect())
 }
 
@@ -38,14 +36,7 @@ fn unescape(path: &Path) -> PathBuf {
     let mut rest = path.as_os_str().as_bytes();
     let mut plain = Vec::with_capacity(rest.len());
     while let [first, tail @ ..] = rest {
-        if let [
-            b'\\',
-            a @ b'0'..=b'3',
-            b @ b'0'..=b'7',
-            c @ b'0'..=b'7',
-            tail @ ..,
-        ] = rest
-        {
+        if let [b'\\', a @ b'0'..=b'3', b @ b'0'..=b'7', c @ b'0'..=b'7', tail @ ..] = rest {
             plain.push((a - b'0') << 6 | (b - b'0') << 3 | (c - b'0'));
             rest = tail;
         } else {
@@ -72,12 +63,8 @@ mod tests {
             let text = format!("{id} 1 0:{id} / {point} rw - tmpfs tmpfs rw");
             MountInfo::from_line(&text).expect("a mountinfo line")
         };
-        let mounts = [
-            line("/", 1),
-            line("/sys/fs/bpf", 2),
-            line("/sys", 3),
-            line("/sys/fs/bpf", 4),
-        ];
+        let mounts =
+            [line("/", 1), line("/sys/fs/bpf", 2), line("/sys", 3), line("/sys/fs/bpf", 4)];
         let of = |path: &str| at(&mounts, Path::new(path)).map(|mount| mount.mnt_id);
         assert_eq!(of("/sys/fs/bpf/kmesh"), Some(4));
         assert_eq!(of("/sys/kernel"), Some(3));

@@ -77,14 +77,9 @@ pub fn cookie_of(path: &Path) -> Result<u64, NetnsError> {
     let namespace = open(path)?;
     let cookie = std::thread::scope(|scope| {
         let entering = scope.spawn(|| cookie_inside(&namespace));
-        entering
-            .join()
-            .unwrap_or_else(|_| Err(io::Error::other("the thread inside it panicked")))
+        entering.join().unwrap_or_else(|_| Err(io::Error::other("the thread inside it panicked")))
     });
-    cookie.map_err(|source| NetnsError::Cookie {
-        path: path.to_owned(),
-        source,
-    })
+    cookie.map_err(|source| NetnsError::Cookie { path: path.to_owned(), source })
 }
 
 /// Cookies of every namespace that can be seen to be alive: by a process or thread in it, an open
@@ -100,9 +95,7 @@ pub fn alive_cookies() -> Result<HashSet<u64>, NetnsError> {
     std::thread::scope(|scope| {
         let entering = scope.spawn(|| found.values().filter_map(|path| alive(path)).collect());
         entering.join().unwrap_or_else(|_| {
-            Err(NetnsError::List(io::Error::other(
-                "the thread inside a namespace panicked",
-            )))
+            Err(NetnsError::List(io::Error::other("the thread inside a namespace panicked")))
         })
     })
 }
@@ -112,24 +105,15 @@ pub fn alive_cookies() -> Result<HashSet<u64>, NetnsError> {
 fn alive(path: &Path) -> Option<Result<u64, NetnsError>> {
     let namespace = open(path).ok()?;
     let cookie = cookie_inside(&namespace);
-    if cookie
-        .as_ref()
-        .is_err_and(|error| error.raw_os_error() == Some(libc::EINVAL))
-    {
+    if cookie.as_ref().is_err_and(|error| error.raw_os_error() == Some(libc::EINVAL)) {
         return None;
     }
-    Some(cookie.map_err(|source| NetnsError::Cookie {
-        path: path.to_owned(),
-        source,
-    }))
+    Some(cookie.map_err(|source| NetnsError::Cookie { path: path.to_owned(), source }))
 }
 
 fn open(path: &Path) -> Result<OwnedFd, NetnsError> {
     let opened = File::open(path).map(OwnedFd::from);
-    opened.map_err(|source| NetnsError::Open {
-        path: path.to_owned(),
-        source,
-    })
+    opened.map_err(|source| NetnsError::Open { path: path.to_owned(), source })
 }
 
 /// Moves this thread into the namespace and asks a socket made there.
@@ -159,10 +143,7 @@ fn namespaces() -> io::Result<HashMap<u64, PathBuf>> {
         if mount_namespace.is_ok_and(|inode| mount_namespaces.insert(inode)) {
             for mount in mounts::of(Some(pid)).unwrap_or_default() {
                 if mount.fs_type == "nsfs" && is_namespace(&mount.root) {
-                    let inside = mount
-                        .mount_point
-                        .strip_prefix("/")
-                        .unwrap_or(&mount.mount_point);
+                    let inside = mount.mount_point.strip_prefix("/").unwrap_or(&mount.mount_point);
                     note(&mut found, process.join("root").join(inside));
                 }
             }
@@ -197,9 +178,7 @@ fn note(found: &mut HashMap<u64, PathBuf>, path: PathBuf) {
 /// Names of entries that are numbers.
 fn numbers(dir: &Path) -> io::Result<Vec<i32>> {
     let entries = std::fs::read_dir(dir)?;
-    Ok(entries
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-        .collect())
+    Ok(entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect())
 }
 
 #[cfg(test)]
@@ -210,10 +189,7 @@ mod tests {
     fn a_namespace_has_three_spellings() {
         let path = |text| resolve(text).expect("a good name");
         assert_eq!(path("blue"), Path::new("/run/netns/blue"));
-        assert_eq!(
-            path("/var/run/netns/cni-1"),
-            Path::new("/var/run/netns/cni-1")
-        );
+        assert_eq!(path("/var/run/netns/cni-1"), Path::new("/var/run/netns/cni-1"));
         assert_eq!(path("pid:42"), Path::new("/proc/42/ns/net"));
     }
 

@@ -24,9 +24,7 @@ pub fn kernel_name(name: &str) -> &str {
 /// The map of ours that bears this name, of whatever layout.
 #[must_use]
 pub fn map_named(info: &MapInfo) -> Option<Map> {
-    Map::ALL
-        .into_iter()
-        .find(|map| kernel_name(map.name()) == info.name)
+    Map::ALL.into_iter().find(|map| kernel_name(map.name()) == info.name)
 }
 
 /// Whether the kernel's words on a map are those of `map` in this build's layout.
@@ -134,13 +132,7 @@ mod tests {
 
     #[test]
     fn a_link_is_named_by_its_file_and_its_attach_type() {
-        let info = LinkInfo {
-            id: 1,
-            kind: LINK_CGROUP,
-            prog_id: 1,
-            cgroup_id: 1,
-            attach_type: 10,
-        };
+        let info = LinkInfo { id: 1, kind: LINK_CGROUP, prog_id: 1, cgroup_id: 1, attach_type: 10 };
         assert_eq!(link_named("connect4", &info), Some(Hook::Connect4));
         assert_eq!(link_named("connect6", &info), None);
         assert_eq!(link_named("other", &info), None);

@@ -287,23 +287,13 @@ fn begin(k: &mut dyn Kernel, adopted: &MapsAdopted) -> Result<(), KernelError> {
 /// Reads `kmesh_meta`, which was opened before.
 pub fn meta(k: &dyn Tables) -> Result<MetaRecord, KernelError> {
     let mut meta = MetaRecord::zeroed();
-    k.lookup(
-        Map::Meta,
-        &0u32.to_ne_bytes(),
-        bytemuck::bytes_of_mut(&mut meta),
-    )?;
+    k.lookup(Map::Meta, &0u32.to_ne_bytes(), bytemuck::bytes_of_mut(&mut meta))?;
     Ok(meta)
 }
 
 /// Writes `kmesh_meta`.
 pub(crate) fn write_meta(k: &mut dyn Tables, meta: &MetaRecord) -> Result<(), KernelError> {
-    k.update(
-        Map::Meta,
-        &0u32.to_ne_bytes(),
-        bytemuck::bytes_of(meta),
-        Put::Any,
-    )
-    .map(drop)
+    k.update(Map::Meta, &0u32.to_ne_bytes(), bytemuck::bytes_of(meta), Put::Any).map(drop)
 }
 
 /// Refuses another layout, told by `kmesh_meta`, before anything else is looked at: maps of
@@ -320,17 +310,10 @@ fn check_layout(k: &mut dyn Kernel, root: &Root) -> Result<(), PinsError> {
     }
     if meta.magic != MAGIC {
         let problem = format!("begins with {:#x}", meta.magic);
-        return Err(PinsError::Foreign {
-            path,
-            map: Map::Meta,
-            problem,
-        });
+        return Err(PinsError::Foreign { path, map: Map::Meta, problem });
     }
     if meta.layout != LAYOUT_VERSION {
-        return Err(PinsError::Layout {
-            path,
-            found: meta.layout,
-        });
+        return Err(PinsError::Layout { path, found: meta.layout });
     }
     Ok(())
 }
@@ -359,11 +342,7 @@ fn mismatch(map: Map, info: &MapInfo) -> Option<String> {
         ("key size", info.key_size, shape.key_size),
         ("value size", info.value_size, shape.value_size),
         ("flags", info.flags, shape.flags),
-        (
-            "limit",
-            info.max_entries,
-            if fixed { limit(map) } else { info.max_entries },
-        ),
+        ("limit", info.max_entries, if fixed { limit(map) } else { info.max_entries }),
     ];
     if ours::map_named(info) != Some(map) {
         return Some(format!("is a map called {}", info.name));
@@ -381,8 +360,5 @@ fn limit(map: Map) -> u32 {
 
 fn on(root: &Root) -> impl Fn(KernelError) -> PinsError {
     let root = root.path().to_owned();
-    move |source| PinsError::Kernel {
-        root: root.clone(),
-        source,
-    }
+    move |source| PinsError::Kernel { root: root.clone(), source }
 }

@@ -32,8 +32,7 @@ pub fn is_own_file(path: &Path, names: &[&str]) -> bool {
     };
     let file = file.strip_prefix('.').unwrap_or(file);
     names.iter().any(|name| {
-        file.strip_prefix(name)
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        file.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
     })
 }
 
@@ -43,22 +42,11 @@ mod tests {
 
     #[test]
     fn own_files_and_their_unfinished_copies_are_known() {
-        for file in [
-            "snapshot.json",
-            ".snapshot.json.1234",
-            "snapshot.json.tmp",
-            "modes.json",
-        ] {
-            assert!(
-                is_own_file(&Path::new("/state").join(file), STATE_FILES),
-                "{file}"
-            );
+        for file in ["snapshot.json", ".snapshot.json.1234", "snapshot.json.tmp", "modes.json"] {
+            assert!(is_own_file(&Path::new("/state").join(file), STATE_FILES), "{file}");
         }
         for file in ["snapshot.jsonl", "notes.txt", "snapshot", "kmeshd.json"] {
-            assert!(
-                !is_own_file(&Path::new("/state").join(file), STATE_FILES),
-                "{file}"
-            );
+            assert!(!is_own_file(&Path::new("/state").join(file), STATE_FILES), "{file}");
         }
     }
 }

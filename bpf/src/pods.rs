@@ -57,8 +57,7 @@ impl Record {
     /// Whether its connections pass as if Kmesh were not there.
     #[must_use]
     pub fn bypass(&self) -> bool {
-        self.word
-            .is_some_and(|word| word.flags() & ManagerWord::BYPASS != 0)
+        self.word.is_some_and(|word| word.flags() & ManagerWord::BYPASS != 0)
     }
 }
 
@@ -98,23 +97,13 @@ pub fn enrol(
         let there = word_of(k, pod.cookie).map_err(failed)?;
         let word = wanted(pod, backend, there.filter(|_| same_pod));
         if there == Some(word) {
-            return Ok(Enrolled {
-                word,
-                written: false,
-            });
+            return Ok(Enrolled { word, written: false });
         }
-        let put = if there.is_some() {
-            Put::Exist
-        } else {
-            Put::NoExist
-        };
+        let put = if there.is_some() { Put::Exist } else { Put::NoExist };
         let (key, value) = (pod.cookie.to_ne_bytes(), word.0.to_ne_bytes());
         // Unmet: another hand was faster; look again.
         if k.update(Map::Manager, &key, &value, put).map_err(failed)? == Outcome::Done {
-            return Ok(Enrolled {
-                word,
-                written: true,
-            });
+            return Ok(Enrolled { word, written: true });
         }
     }
 }
@@ -129,10 +118,7 @@ pub fn unenrol(k: &mut dyn Kernel, root: &Root, uid: &str) -> Result<Vec<u64>, P
     let _lock = k.lock_dir(&root.pods()).map_err(failed)?;
     let records = records(k, root).map_err(failed)?;
     let mut cookies = Vec::new();
-    for record in records
-        .iter()
-        .filter(|record| record.uid.as_deref() == Some(uid))
-    {
+    for record in records.iter().filter(|record| record.uid.as_deref() == Some(uid)) {
         remove(k, root, record.cookie).map_err(failed)?;
         cookies.push(record.cookie);
     }
@@ -147,19 +133,13 @@ pub fn list(k: &dyn Kernel, root: &Root) -> Result<Vec<Record>, PodsError> {
 
 /// Removes the records whose namespace `alive` does not name. `alive` is asked after the records
 /// were listed, under the lock, so that a pod enrolled meanwhile is never taken for dead.
-#[expect(
-    clippy::implicit_hasher,
-    reason = "what `netns::alive_cookies` answers"
-)]
+#[expect(clippy::implicit_hasher, reason = "what `netns::alive_cookies` answers")]
 pub fn sweep(
     k: &mut dyn Kernel,
     root: &Root,
     alive: &dyn Fn() -> Result<HashSet<u64>, NetnsError>,
 ) -> Result<Vec<Record>, PodsError> {
-    let failed = |source| PodsError::Kernel {
-        op: "sweep dead pods".to_owned(),
-        source,
-    };
+    let failed = |source| PodsError::Kernel { op: "sweep dead pods".to_owned(), source };
     if records(k, root).map_err(failed)?.is_empty() {
         return Ok(Vec::new());
     }
@@ -190,11 +170,7 @@ fn word_of(k: &dyn Kernel, cookie: u64) -> Result<Option<ManagerWord>, KernelErr
 }
 
 fn make_dir(k: &mut dyn Kernel, dir: &Path) -> Result<(), KernelError> {
-    if k.list(dir)?.is_none() {
-        k.make_dir(dir)
-    } else {
-        Ok(())
-    }
+    if k.list(dir)?.is_none() { k.make_dir(dir) } else { Ok(()) }
 }
 
 /// Writes the pod's directory, before its word: what is half enrolled is not managed yet. False
@@ -233,22 +209,11 @@ fn remove(k: &mut dyn Kernel, root: &Root, cookie: u64) -> Result<(), KernelErro
 }
 
 fn records(k: &dyn Kernel, root: &Root) -> Result<Vec<Record>, KernelError> {
-    let empty = |cookie| Record {
-        cookie,
-        word: None,
-        uid: None,
-        netns: None,
-    };
+    let empty = |cookie| Record { cookie, word: None, uid: None, netns: None };
     let mut records = BTreeMap::new();
     k.scan(Map::Manager, 0, &mut |keys, values| {
         for (cookie, word) in words(keys).zip(words(values)) {
-            records.insert(
-                cookie,
-                Record {
-                    word: Some(ManagerWord(word)),
-                    ..empty(cookie)
-                },
-            );
+            records.insert(cookie, Record { word: Some(ManagerWord(word)), ..empty(cookie) });
         }
     })?;
     for (name, kind) in k.list(&root.pods())?.unwrap_or_default() {

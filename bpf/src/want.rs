@@ -62,11 +62,7 @@ impl fmt::Display for ServiceKey {
             Kind::Service => "service",
             Kind::Waypoint => "waypoint",
         };
-        write!(
-            f,
-            "{kind} {} port {} ({})",
-            self.name, self.port, self.family
-        )
+        write!(f, "{kind} {} port {} ({})", self.name, self.port, self.family)
     }
 }
 

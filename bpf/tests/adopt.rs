@@ -54,18 +54,9 @@ fn a_first_start_makes_everything_and_a_second_nothing() {
 
     let (k, maps, hooks) = world.start();
     assert_eq!(maps.reused, Map::ALL);
-    assert_eq!(
-        (maps.created.len(), maps.repinned.len(), maps.kept.len()),
-        (0, 0, 0)
-    );
+    assert_eq!((maps.created.len(), maps.repinned.len(), maps.kept.len()), (0, 0, 0));
     assert_eq!(hooks.kept, ALWAYS);
-    assert_eq!(
-        hooks,
-        attach::HooksAdopted {
-            kept: ALWAYS.to_vec(),
-            ..Default::default()
-        }
-    );
+    assert_eq!(hooks, attach::HooksAdopted { kept: ALWAYS.to_vec(), ..Default::default() });
     assert_eq!(ids(&world, &k), before);
     assert_eq!(pins::meta(&k).expect("meta"), meta);
     world.assert_current(&k);
@@ -76,8 +67,7 @@ fn each_map_is_found_again_without_its_pin() {
     let world = World::new();
     let (mut k, ..) = world.start();
     let key = 77u64.to_ne_bytes();
-    k.update(Map::Manager, &key, &5u64.to_ne_bytes(), Put::Any)
-        .expect("write");
+    k.update(Map::Manager, &key, &5u64.to_ne_bytes(), Put::Any).expect("write");
     let before = ids(&world, &k);
     for map in Map::ALL {
         std::fs::remove_file(world.root.map(map)).expect("delete the pin");
@@ -96,10 +86,8 @@ fn each_map_is_found_again_without_its_pin() {
 fn a_lost_meta_is_begun_behind_the_older_tables() {
     let world = World::new();
     let (mut k, ..) = world.start();
-    k.update_batch(Map::Backend, &41u32.to_ne_bytes(), &[1; 64])
-        .expect("write");
-    k.update_batch(Map::Names, &7u32.to_ne_bytes(), &[2; 64])
-        .expect("write");
+    k.update_batch(Map::Backend, &41u32.to_ne_bytes(), &[1; 64]).expect("write");
+    k.update_batch(Map::Names, &7u32.to_ne_bytes(), &[2; 64]).expect("write");
     drop(k);
     std::fs::remove_file(world.root.map(Map::Meta)).expect("delete the pin");
     // every program keeps every map: only with all of them does it go
@@ -139,26 +127,12 @@ fn a_foreign_map_is_refused_and_left_alone() {
     std::fs::remove_file(&path).expect("delete the pin");
     // Another map of ours at its place is foreign there.
     k.create_map(Map::Endpoint, 8, &path).expect("a map");
-    let Some(Pinned::Map(info)) = k.pinned(&path).expect("a pin") else {
-        panic!("no map")
-    };
+    let Some(Pinned::Map(info)) = k.pinned(&path).expect("a pin") else { panic!("no map") };
     let mut k = Linux::new();
     let error = pins::adopt_maps(&mut k, &world.root, &SMALL).expect_err("refused");
     let text = error.to_string();
-    assert!(
-        matches!(
-            error,
-            PinsError::Foreign {
-                map: Map::Service,
-                ..
-            }
-        ),
-        "{text}"
-    );
-    assert!(
-        text.contains("kmesh_service") && text.contains("kmeshctl purge"),
-        "{text}"
-    );
+    assert!(matches!(error, PinsError::Foreign { map: Map::Service, .. }), "{text}");
+    assert!(text.contains("kmesh_service") && text.contains("kmeshctl purge"), "{text}");
     assert_eq!(k.pinned(&path).expect("a pin"), Some(Pinned::Map(info)));
     assert!(pins::open_existing(&mut Linux::new(), &world.root).is_err());
 }
@@ -170,13 +144,9 @@ fn a_program_in_a_maps_place_is_refused() {
     let path = world.root.map(Map::Stats);
     std::fs::remove_file(&path).expect("delete the pin");
     let mut k2 = Linux::new();
-    k2.pin(Id::Prog(prog_id(&world, &k, Hook::Connect4)), &path)
-        .expect("pin a program");
+    k2.pin(Id::Prog(prog_id(&world, &k, Hook::Connect4)), &path).expect("pin a program");
     let error = pins::adopt_maps(&mut k2, &world.root, &SMALL).expect_err("refused");
-    assert!(
-        error.to_string().contains("is a program, connect4"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("is a program, connect4"), "{error}");
 }
 
 #[test]
@@ -186,22 +156,15 @@ fn another_layout_is_refused_before_anything_is_written() {
     let mut meta = pins::meta(&k).expect("meta");
     meta.layout = 99;
     let bytes = bytemuck::bytes_of(&meta);
-    k.update(Map::Meta, &0u32.to_ne_bytes(), bytes, Put::Any)
-        .expect("write");
+    k.update(Map::Meta, &0u32.to_ne_bytes(), bytes, Put::Any).expect("write");
     // A missing pin would be made again, were the layout not refused first.
     std::fs::remove_file(world.root.map(Map::Names)).expect("delete the pin");
     let error = pins::adopt_maps(&mut Linux::new(), &world.root, &SMALL).expect_err("refused");
-    assert!(
-        matches!(error, PinsError::Layout { found: 99, .. }),
-        "{error}"
-    );
+    assert!(matches!(error, PinsError::Layout { found: 99, .. }), "{error}");
     assert!(error.to_string().contains("kmeshctl purge"), "{error}");
     assert!(!world.root.map(Map::Names).exists());
     let error = pins::open_existing(&mut Linux::new(), &world.root).expect_err("refused");
-    assert!(
-        matches!(error, PinsError::Layout { found: 99, .. }),
-        "{error}"
-    );
+    assert!(matches!(error, PinsError::Layout { found: 99, .. }), "{error}");
 }
 
 #[test]
@@ -243,23 +206,14 @@ fn a_lost_link_pin_is_attached_anew() {
 fn a_link_whose_cgroup_is_gone_is_attached_anew() {
     let mut world = World::new();
     let (k, ..) = world.start();
-    let progs: Vec<u32> = ALWAYS
-        .iter()
-        .map(|hook| prog_id(&world, &k, *hook))
-        .collect();
+    let progs: Vec<u32> = ALWAYS.iter().map(|hook| prog_id(&world, &k, *hook)).collect();
     // The old cgroup is removed as its guard is dropped.
     world.cgroup = Cgroup::new();
     let (k, _, hooks) = world.start();
     assert_eq!(hooks.kept, [Hook::SkMsg]);
     assert_eq!(hooks.attached, ALWAYS[1..]);
-    let again: Vec<u32> = ALWAYS
-        .iter()
-        .map(|hook| prog_id(&world, &k, *hook))
-        .collect();
-    assert_eq!(
-        again, progs,
-        "the programs are the same, nothing was loaded"
-    );
+    let again: Vec<u32> = ALWAYS.iter().map(|hook| prog_id(&world, &k, *hook)).collect();
+    assert_eq!(again, progs, "the programs are the same, nothing was loaded");
     world.assert_current(&k);
 }
 
@@ -267,8 +221,7 @@ fn a_link_whose_cgroup_is_gone_is_attached_anew() {
 fn a_detached_link_is_attached_anew() {
     let world = World::new();
     let (mut k, ..) = world.start();
-    k.link_detach(link_id(&world, &k, Hook::SockOps))
-        .expect("detach");
+    k.link_detach(link_id(&world, &k, Hook::SockOps)).expect("detach");
     let (k, _, hooks) = world.start();
     assert_eq!(hooks.attached, [Hook::SockOps]);
     world.assert_current(&k);
@@ -283,19 +236,14 @@ fn another_builds_program_is_replaced_in_the_same_link() {
         meta.hooks[hook.index()].build ^= 1;
     }
     let bytes = bytemuck::bytes_of(&meta);
-    k.update(Map::Meta, &0u32.to_ne_bytes(), bytes, Put::Any)
-        .expect("write");
+    k.update(Map::Meta, &0u32.to_ne_bytes(), bytes, Put::Any).expect("write");
     let before = ids(&world, &k);
     let (k, _, hooks) = world.start();
     assert_eq!(hooks.replaced, ALWAYS);
     let after = ids(&world, &k);
     for (path, id) in &after {
         let same = before.get(path) == Some(id);
-        assert_eq!(
-            same,
-            !path.contains("/progs/"),
-            "{path}: links stay, programs change"
-        );
+        assert_eq!(same, !path.contains("/progs/"), "{path}: links stay, programs change");
     }
     world.assert_current(&k);
 }
@@ -305,18 +253,14 @@ fn what_a_killed_run_left_aside_is_cleared() {
     let world = World::new();
     let (mut k, ..) = world.start();
     let aside = world.root.prog_new(Hook::Connect4);
-    k.load(Hook::Connect4, &world.root.maps(), &SMALL, &aside)
-        .expect("load");
+    k.load(Hook::Connect4, &world.root.maps(), &SMALL, &aside).expect("load");
     let link = world.root.link_new(Hook::Connect6);
     let prog = world.root.prog(Hook::Connect6);
-    k.link_cgroup(Hook::Connect6, &prog, &world.cgroup.0, &link)
-        .expect("link");
+    k.link_cgroup(Hook::Connect6, &prog, &world.cgroup.0, &link).expect("link");
     let (k, _, hooks) = world.start();
     assert_eq!(hooks.kept, ALWAYS);
     world.assert_current(&k);
-    let there = k
-        .effective(Hook::Connect6, &world.cgroup.0)
-        .expect("effective");
+    let there = k.effective(Hook::Connect6, &world.cgroup.0).expect("effective");
     assert_eq!(there, [prog_id(&world, &k, Hook::Connect6)]);
 }
 
@@ -326,13 +270,8 @@ fn a_link_that_a_killed_run_made_for_the_new_cgroup_is_used() {
     drop(world.start());
     world.cgroup = Cgroup::new();
     let mut k = Linux::new();
-    let (aside, prog) = (
-        world.root.link_new(Hook::Connect4),
-        world.root.prog(Hook::Connect4),
-    );
-    let made = k
-        .link_cgroup(Hook::Connect4, &prog, &world.cgroup.0, &aside)
-        .expect("link");
+    let (aside, prog) = (world.root.link_new(Hook::Connect4), world.root.prog(Hook::Connect4));
+    let made = k.link_cgroup(Hook::Connect4, &prog, &world.cgroup.0, &aside).expect("link");
     let (k, _, hooks) = world.start();
     assert_eq!(hooks.kept, [Hook::SkMsg, Hook::Connect4]);
     assert_eq!(link_id(&world, &k, Hook::Connect4), made.id);
@@ -345,22 +284,12 @@ fn getpeername_hooks_come_and_go_with_their_setting() {
     let (mut k, ..) = world.start();
     let two = [Hook::GetPeerName4, Hook::GetPeerName6];
     let hooks = world.hooks(&mut k, true);
-    assert_eq!(
-        (hooks.kept.as_slice(), hooks.attached.as_slice()),
-        (&ALWAYS[..], &two[..])
-    );
+    assert_eq!((hooks.kept.as_slice(), hooks.attached.as_slice()), (&ALWAYS[..], &two[..]));
     assert_eq!(world.hooks(&mut k, true).kept, Hook::ALL);
     let hooks = world.hooks(&mut k, false);
-    assert_eq!(
-        (hooks.kept.as_slice(), hooks.removed.as_slice()),
-        (&ALWAYS[..], &two[..])
-    );
+    assert_eq!((hooks.kept.as_slice(), hooks.removed.as_slice()), (&ALWAYS[..], &two[..]));
     assert_eq!(world.hooks(&mut k, false).removed, []);
-    assert_eq!(
-        k.effective(Hook::GetPeerName4, &world.cgroup.0)
-            .expect("effective"),
-        [0_u32; 0]
-    );
+    assert_eq!(k.effective(Hook::GetPeerName4, &world.cgroup.0).expect("effective"), [0_u32; 0]);
     world.assert_current(&k);
 }
 
@@ -370,8 +299,7 @@ fn a_foreign_pin_in_a_hooks_place_is_refused_and_left_alone() {
     let (mut k, ..) = world.start();
     let path = world.root.prog(Hook::SockOps);
     std::fs::remove_file(&path).expect("delete the pin");
-    k.pin(Id::Prog(prog_id(&world, &k, Hook::Connect4)), &path)
-        .expect("pin");
+    k.pin(Id::Prog(prog_id(&world, &k, Hook::Connect4)), &path).expect("pin");
     let answer = attach::adopt_hooks(&mut k, &world.root, &world.cgroup.0, &SMALL, false);
     let error = answer.expect_err("refused");
     assert!(matches!(error, AttachError::Foreign { .. }), "{error}");
@@ -384,8 +312,7 @@ fn a_program_on_other_maps_than_the_pinned_is_replaced() {
     let (mut k, ..) = world.start();
     let path = world.root.map(Map::Stats);
     std::fs::remove_file(&path).expect("delete the pin");
-    k.create_map(Map::Stats, SMALL.of(Map::Stats), &path)
-        .expect("a map");
+    k.create_map(Map::Stats, SMALL.of(Map::Stats), &path).expect("a map");
     let (k, _, hooks) = world.start();
     assert!(hooks.replaced.contains(&Hook::Connect4), "{hooks:?}");
     world.assert_current(&k);
@@ -396,21 +323,15 @@ fn a_larger_limit_grows_the_map_with_what_it_holds() {
     let world = World::new();
     let (mut k, ..) = world.start();
     let cookie = 77u64.to_ne_bytes();
-    k.update(Map::Manager, &cookie, &5u64.to_ne_bytes(), Put::Any)
-        .expect("write");
-    k.update_batch(Map::Backend, &41u32.to_ne_bytes(), &[1; 64])
-        .expect("write");
+    k.update(Map::Manager, &cookie, &5u64.to_ne_bytes(), Put::Any).expect("write");
+    k.update_batch(Map::Backend, &41u32.to_ne_bytes(), &[1; 64]).expect("write");
     let links = ids(&world, &k);
     let mut limits = SMALL;
     (limits.pods, limits.workloads, limits.sockets) = (32, 128, 32);
     let mut k = Linux::new();
     let adopted = pins::adopt_maps(&mut k, &world.root, &limits).expect("adopt");
     assert_eq!(adopted.resized, [Map::Backend, Map::Manager]);
-    let kept = pins::KeptLimit {
-        map: Map::Socket,
-        has: 16,
-        wanted: 32,
-    };
+    let kept = pins::KeptLimit { map: Map::Socket, has: 16, wanted: 32 };
     assert_eq!(adopted.kept, [kept], "sockets cannot be copied");
     let hooks = attach::adopt_hooks(&mut k, &world.root, &world.cgroup.0, &limits, false);
     let hooks = hooks.expect("adopt hooks");
@@ -426,8 +347,7 @@ fn a_larger_limit_grows_the_map_with_what_it_holds() {
     let (mut value, mut backend) = ([0; 8], [0; 64]);
     assert!(k.lookup(Map::Manager, &cookie, &mut value).expect("read"));
     assert_eq!(u64::from_ne_bytes(value), 5);
-    k.lookup(Map::Backend, &41u32.to_ne_bytes(), &mut backend)
-        .expect("read");
+    k.lookup(Map::Backend, &41u32.to_ne_bytes(), &mut backend).expect("read");
     assert_eq!(backend, [1; 64]);
 }
 
@@ -439,11 +359,7 @@ fn a_smaller_limit_is_kept_and_said() {
     let mut limits = SMALL;
     limits.pods = 8;
     let adopted = pins::adopt_maps(&mut k, &world.root, &limits).expect("adopt");
-    let kept = pins::KeptLimit {
-        map: Map::Manager,
-        has: 16,
-        wanted: 8,
-    };
+    let kept = pins::KeptLimit { map: Map::Manager, has: 16, wanted: 8 };
     assert_eq!(adopted.kept, [kept]);
     assert_eq!(k.max_entries(Map::Manager).expect("limit"), 16);
 }
@@ -453,9 +369,7 @@ fn a_foreign_program_that_forbids_ours_is_named() {
     let world = World::new();
     let (mut k, _) = world.maps();
     let path = world.bpffs().join("foreign");
-    let foreign = k
-        .load(Hook::Connect4, &world.root.maps(), &SMALL, &path)
-        .expect("load");
+    let foreign = k.load(Hook::Connect4, &world.root.maps(), &SMALL, &path).expect("load");
     let cgroup = world.cgroup.0.to_str().expect("a path");
     let answer = std::process::Command::new("bpftool")
         .args(["cgroup", "attach", cgroup, "connect4", "pinned"])

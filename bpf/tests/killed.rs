@@ -39,11 +39,7 @@ fn kernel() -> MemoryKernel {
 }
 
 /// Two maps of half that size.
-const SMALLER: Limits = Limits {
-    services: 32,
-    frontends: 32,
-    ..LIMITS
-};
+const SMALLER: Limits = Limits { services: 32, frontends: 32, ..LIMITS };
 
 /// A run of the daemon up to its hooks; an error is where it was killed.
 fn start(k: &mut MemoryKernel, cgroup: &str, peername: bool) -> Result<HooksAdopted, String> {
@@ -61,8 +57,7 @@ fn hooks(peername: bool) -> usize {
 fn governed(k: &MemoryKernel, cgroup: &str) -> usize {
     let on_cgroup = |hook: &Hook| {
         hook.on_cgroup()
-            && k.effective(*hook, Path::new(cgroup))
-                .is_ok_and(|there| !there.is_empty())
+            && k.effective(*hook, Path::new(cgroup)).is_ok_and(|there| !there.is_empty())
     };
     Hook::ALL.iter().filter(|hook| on_cgroup(hook)).count()
 }
@@ -72,16 +67,8 @@ fn assert_finished(k: &mut MemoryKernel, cgroup: &str, peername: bool, at: u64) 
     start(k, cgroup, peername).unwrap_or_else(|error| panic!("after a kill at {at}: {error}"));
     let states = attach::inspect(k, &root(), Path::new(cgroup)).expect("inspect");
     let current = states.iter().filter(|state| state.is_current()).count();
-    assert_eq!(
-        current,
-        hooks(peername),
-        "after a kill at {at}: {states:#?}"
-    );
-    let left = k
-        .tree()
-        .into_iter()
-        .filter(|line| line.contains("_new"))
-        .collect::<Vec<_>>();
+    assert_eq!(current, hooks(peername), "after a kill at {at}: {states:#?}");
+    let left = k.tree().into_iter().filter(|line| line.contains("_new")).collect::<Vec<_>>();
     assert_eq!(left, [] as [String; 0], "after a kill at {at}");
     let (tree, calls) = (k.tree(), k.calls());
     k.restart();
@@ -103,12 +90,7 @@ fn at_each_call(
     let calls = whole.calls() - before;
     for call in 1..=calls {
         let mut k = prepare();
-        let fault = Fault {
-            call,
-            elements: 0,
-            errno: libc::EIO,
-            for_good: true,
-        };
+        let fault = Fault { call, elements: 0, errno: libc::EIO, for_good: true };
         k.set_fault(Some(fault));
         change(&mut k).expect_err("killed");
         check(&mut k, call);
@@ -119,11 +101,9 @@ fn at_each_call(
 #[test]
 fn a_first_start_killed_anywhere_is_finished_by_the_next() {
     for peername in [false, true] {
-        let calls = at_each_call(
-            &kernel,
-            &|k| start(k, CGROUP, peername).map(drop),
-            &|k, at| assert_finished(k, CGROUP, peername, at),
-        );
+        let calls = at_each_call(&kernel, &|k| start(k, CGROUP, peername).map(drop), &|k, at| {
+            assert_finished(k, CGROUP, peername, at);
+        });
         // Directories, 11 maps, first meta, and three or four calls for each hook.
         assert!(calls >= 3 + 11 + 1 + 4 * 3, "{calls} calls were killed");
     }
@@ -155,16 +135,12 @@ fn a_move_to_another_cgroup_killed_anywhere_never_leaves_both_empty() {
         k.restart();
         k
     };
-    at_each_call(
-        &prepare,
-        &|k| start(k, OTHER_CGROUP, false).map(drop),
-        &|k, at| {
-            let (old, new) = (governed(k, CGROUP), governed(k, OTHER_CGROUP));
-            assert!(old + new >= 3, "after a kill at {at}: {old} and {new}");
-            assert_finished(k, OTHER_CGROUP, false, at);
-            assert_eq!(governed(k, CGROUP), 0);
-        },
-    );
+    at_each_call(&prepare, &|k| start(k, OTHER_CGROUP, false).map(drop), &|k, at| {
+        let (old, new) = (governed(k, CGROUP), governed(k, OTHER_CGROUP));
+        assert!(old + new >= 3, "after a kill at {at}: {old} and {new}");
+        assert_finished(k, OTHER_CGROUP, false, at);
+        assert_eq!(governed(k, CGROUP), 0);
+    });
 }
 
 #[test]
@@ -175,14 +151,10 @@ fn a_setting_turned_off_and_killed_anywhere_is_finished() {
         k.restart();
         k
     };
-    at_each_call(
-        &prepare,
-        &|k| start(k, CGROUP, false).map(drop),
-        &|k, at| {
-            assert_finished(k, CGROUP, false, at);
-            assert_eq!(governed(k, CGROUP), 3);
-        },
-    );
+    at_each_call(&prepare, &|k| start(k, CGROUP, false).map(drop), &|k, at| {
+        assert_finished(k, CGROUP, false, at);
+        assert_eq!(governed(k, CGROUP), 3);
+    });
 }
 
 #[test]
@@ -194,17 +166,13 @@ fn lost_pins_and_a_kill_together_are_mended() {
         for map in [Map::Meta, Map::Frontend, Map::Socket] {
             k.unpin(&root().map(map)).expect("delete the pin");
         }
-        k.unpin(&root().link(Hook::Connect4))
-            .expect("delete the pin");
-        k.unpin(&root().prog(Hook::Connect6))
-            .expect("delete the pin");
+        k.unpin(&root().link(Hook::Connect4)).expect("delete the pin");
+        k.unpin(&root().prog(Hook::Connect6)).expect("delete the pin");
         k
     };
-    at_each_call(
-        &prepare,
-        &|k| start(k, CGROUP, false).map(drop),
-        &|k, at| assert_finished(k, CGROUP, false, at),
-    );
+    at_each_call(&prepare, &|k| start(k, CGROUP, false).map(drop), &|k, at| {
+        assert_finished(k, CGROUP, false, at);
+    });
 }
 
 #[test]
@@ -213,34 +181,23 @@ fn growing_killed_anywhere_loses_no_element() {
         let mut k = kernel();
         pins::adopt_maps(&mut k, &root(), &SMALLER).expect("adopt");
         attach::adopt_hooks(&mut k, &root(), Path::new(CGROUP), &SMALLER, false).expect("adopt");
-        k.update_batch(Map::Service, &7u32.to_ne_bytes(), &[9; 32])
-            .expect("write");
+        k.update_batch(Map::Service, &7u32.to_ne_bytes(), &[9; 32]).expect("write");
         k.restart();
         k
     };
-    let calls = at_each_call(
-        &prepare,
-        &|k| start(k, CGROUP, false).map(drop),
-        &|k, at| {
-            assert_eq!(governed(k, CGROUP), 3, "after a kill at {at}");
-            assert_finished(k, CGROUP, false, at);
-            let mut value = [0; 32];
-            k.lookup(Map::Service, &7u32.to_ne_bytes(), &mut value)
-                .expect("look up");
-            assert_eq!(value, [9; 32], "after a kill at {at}");
-            assert_eq!(k.max_entries(Map::Service).expect("limit"), 64);
-        },
-    );
+    let calls = at_each_call(&prepare, &|k| start(k, CGROUP, false).map(drop), &|k, at| {
+        assert_eq!(governed(k, CGROUP), 3, "after a kill at {at}");
+        assert_finished(k, CGROUP, false, at);
+        let mut value = [0; 32];
+        k.lookup(Map::Service, &7u32.to_ne_bytes(), &mut value).expect("look up");
+        assert_eq!(value, [9; 32], "after a kill at {at}");
+        assert_eq!(k.max_entries(Map::Service).expect("limit"), 64);
+    });
     assert!(calls >= 2 + 3 + 4 * 4, "{calls} calls were killed");
 }
 
 fn pod() -> Pod {
-    Pod {
-        cookie: 7,
-        uid: "a".to_owned(),
-        netns: "/run/netns/a".into(),
-        bypass: false,
-    }
+    Pod { cookie: 7, uid: "a".to_owned(), netns: "/run/netns/a".into(), bypass: false }
 }
 
 fn started() -> MemoryKernel {

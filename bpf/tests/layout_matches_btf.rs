@@ -25,17 +25,9 @@ fn differences(c: &Layout, rust: &Layout) -> Vec<String> {
             continue;
         };
         if of.size != twin.size {
-            all.push(format!(
-                "struct {name}: {} bytes in C, {} in Rust",
-                of.size, twin.size
-            ));
+            all.push(format!("struct {name}: {} bytes in C, {} in Rust", of.size, twin.size));
         }
-        compare(
-            &format!("struct {name}"),
-            &of.fields,
-            &twin.fields,
-            &mut all,
-        );
+        compare(&format!("struct {name}"), &of.fields, &twin.fields, &mut all);
     }
     for name in c.structs.keys().filter(|name| name.starts_with("kmesh_")) {
         if !rust.structs.contains_key(name) {
@@ -49,12 +41,8 @@ fn differences(c: &Layout, rust: &Layout) -> Vec<String> {
 /// Differences of the enumerators that are ours.
 fn enumerator_differences(c: &Layout, rust: &Layout) -> Vec<String> {
     let ours = |name: &&String| name.starts_with("KMESH_") || name.starts_with("NUMBER_");
-    let of: BTreeMap<_, _> = c
-        .enumerators
-        .iter()
-        .filter(|(name, _)| ours(name))
-        .map(|(n, v)| (n.clone(), *v))
-        .collect();
+    let of: BTreeMap<_, _> =
+        c.enumerators.iter().filter(|(name, _)| ours(name)).map(|(n, v)| (n.clone(), *v)).collect();
     let mut all = Vec::new();
     compare("enumerators", &of, &rust.enumerators, &mut all);
     all
@@ -87,19 +75,8 @@ fn header() -> Layout {
     let out = tempfile::tempdir().expect("a directory for the object");
     let object = out.path().join("layout.o");
     let answer = Command::new(&clang)
-        .args([
-            "-target",
-            "bpf",
-            "-mcpu=v3",
-            "-O2",
-            "-g",
-            "-std=gnu11",
-            "-c",
-        ])
-        .arg(format!(
-            "-I/usr/include/{}-linux-gnu",
-            std::env::consts::ARCH
-        ))
+        .args(["-target", "bpf", "-mcpu=v3", "-O2", "-g", "-std=gnu11", "-c"])
+        .arg(format!("-I/usr/include/{}-linux-gnu", std::env::consts::ARCH))
         .arg("-I")
         .arg(here.join("prog"))
         .arg(here.join("tests/layout/layout.bpf.c"))
@@ -107,11 +84,7 @@ fn header() -> Layout {
         .arg(&object)
         .output()
         .expect("clang");
-    assert!(
-        answer.status.success(),
-        "{}",
-        String::from_utf8_lossy(&answer.stderr)
-    );
+    assert!(answer.status.success(), "{}", String::from_utf8_lossy(&answer.stderr));
     btf::read(&std::fs::read(object).expect("the object"))
 }
 
@@ -129,12 +102,7 @@ fn every_program_is_of_this_layout() {
     for hook in Hook::ALL {
         let object = programs::of(hook).unwrap_or_else(|| panic!("no object for {}", hook.name()));
         let c = btf::read(object.bytes);
-        assert_eq!(
-            differences(&c, &rust),
-            Vec::<String>::new(),
-            "{}",
-            hook.name()
-        );
+        assert_eq!(differences(&c, &rust), Vec::<String>::new(), "{}", hook.name());
     }
 }
 
@@ -145,51 +113,24 @@ fn seen<T>(change: impl Fn(&mut Layout) -> T, about: &str) {
     let _ = change(&mut c);
     let mut all = differences(&c, &rust);
     all.extend(enumerator_differences(&c, &rust));
-    assert!(
-        all.iter().any(|line| line.contains(about)),
-        "{about} was not seen: {all:?}"
-    );
+    assert!(all.iter().any(|line| line.contains(about)), "{about} was not seen: {all:?}");
 }
 
 fn service(layout: &mut Layout) -> &mut btf::Struct {
-    layout
-        .structs
-        .get_mut("kmesh_service")
-        .expect("kmesh_service")
+    layout.structs.get_mut("kmesh_service").expect("kmesh_service")
 }
 
 #[test]
 fn a_difference_of_structs_is_seen() {
-    seen(
-        |c| service(c).fields.get_mut("port").expect("port").offset += 2,
-        "port",
-    );
-    seen(
-        |c| service(c).fields.get_mut("kind").expect("kind").size = 2,
-        "kind",
-    );
+    seen(|c| service(c).fields.get_mut("port").expect("port").offset += 2, "port");
+    seen(|c| service(c).fields.get_mut("kind").expect("kind").size = 2, "kind");
     seen(|c| service(c).size = 40, "40 bytes in C");
-    seen(
-        |c| service(c).fields.remove("waypoint"),
-        "waypoint is only in Rust",
-    );
-    let more = btf::Field {
-        offset: 32,
-        size: 8,
-    };
-    seen(
-        |c| service(c).fields.insert("more".to_owned(), more),
-        "more is only in C",
-    );
-    seen(
-        |c| c.structs.remove("kmesh_dst"),
-        "kmesh_dst is only in Rust",
-    );
+    seen(|c| service(c).fields.remove("waypoint"), "waypoint is only in Rust");
+    let more = btf::Field { offset: 32, size: 8 };
+    seen(|c| service(c).fields.insert("more".to_owned(), more), "more is only in C");
+    seen(|c| c.structs.remove("kmesh_dst"), "kmesh_dst is only in Rust");
     let new = btf::Struct::default();
-    seen(
-        |c| c.structs.insert("kmesh_new".to_owned(), new.clone()),
-        "kmesh_new",
-    );
+    seen(|c| c.structs.insert("kmesh_new".to_owned(), new.clone()), "kmesh_new");
 }
 
 #[test]
@@ -203,31 +144,16 @@ fn a_difference_of_maps_is_seen() {
     seen(|c| map(c, |def| def.max_entries += 1), "kmesh_frontend");
     seen(|c| map(c, |def| def.flags = 0), "kmesh_frontend");
     seen(|c| map(c, |def| def.pinning = 0), "kmesh_frontend");
-    seen(
-        |c| c.maps.remove("map_of_manager"),
-        "map_of_manager is only in Rust",
-    );
+    seen(|c| c.maps.remove("map_of_manager"), "map_of_manager is only in Rust");
     let new = btf::MapDef::default();
-    seen(
-        |c| c.maps.insert("kmesh_new".to_owned(), new),
-        "kmesh_new is only in C",
-    );
+    seen(|c| c.maps.insert("kmesh_new".to_owned(), new), "kmesh_new is only in C");
 }
 
 #[test]
 fn a_difference_of_enumerators_is_seen() {
     let steered = "KMESH_C_STEERED";
     seen(|c| c.enumerators.insert(steered.to_owned(), 7), steered);
-    seen(
-        |c| c.enumerators.remove("KMESH_BYPASS"),
-        "KMESH_BYPASS is only in Rust",
-    );
-    seen(
-        |c| c.enumerators.insert("KMESH_NEW".to_owned(), 1),
-        "KMESH_NEW is only in C",
-    );
-    seen(
-        |c| c.enumerators.insert("NUMBER_MAGIC".to_owned(), 1),
-        "NUMBER_MAGIC",
-    );
+    seen(|c| c.enumerators.remove("KMESH_BYPASS"), "KMESH_BYPASS is only in Rust");
+    seen(|c| c.enumerators.insert("KMESH_NEW".to_owned(), 1), "KMESH_NEW is only in C");
+    seen(|c| c.enumerators.insert("NUMBER_MAGIC".to_owned(), 1), "NUMBER_MAGIC");
 }

@@ -14,9 +14,7 @@ use world::World;
 static ALONE: Mutex<()> = Mutex::new(());
 
 fn alone() -> std::sync::MutexGuard<'static, ()> {
-    ALONE
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner)
+    ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 #[test]
@@ -57,9 +55,7 @@ fn another_process_holds_it_until_it_is_killed() {
     }
     let answer = lock::acquire(&world.root, true);
     other.kill().expect("kill");
-    let Err(LockError::Held { holder, .. }) = answer else {
-        panic!("{answer:?}")
-    };
+    let Err(LockError::Held { holder, .. }) = answer else { panic!("{answer:?}") };
     assert_eq!(holder.pid, other.id());
     other.wait().expect("wait");
     drop(lock::acquire(&world.root, true).expect("lock"));
@@ -70,10 +66,7 @@ fn a_root_that_is_not_there_is_made_or_said() {
     let _alone = alone();
     let world = World::new();
     let answer = lock::acquire_existing(&world.root);
-    assert!(
-        matches!(answer, Err(LockError::Absent { .. })),
-        "{answer:?}"
-    );
+    assert!(matches!(answer, Err(LockError::Absent { .. })), "{answer:?}");
     let deep = Root::new(world.bpffs().join("some/where"));
     drop(lock::acquire(&deep, true).expect("lock"));
     assert!(deep.path().is_dir());

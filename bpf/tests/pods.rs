@@ -42,12 +42,7 @@ impl Namespace {
 
     fn pod(&self, uid: &str) -> Pod {
         let netns = self.path().to_owned();
-        Pod {
-            cookie: self.cookie(),
-            uid: uid.to_owned(),
-            netns,
-            bypass: false,
-        }
+        Pod { cookie: self.cookie(), uid: uid.to_owned(), netns, bypass: false }
     }
 }
 
@@ -59,9 +54,7 @@ impl Drop for Namespace {
 
 fn word(k: &dyn Tables, cookie: u64) -> Option<ManagerWord> {
     let mut value = [0; 8];
-    let there = k
-        .lookup(Map::Manager, &cookie.to_ne_bytes(), &mut value)
-        .expect("look up");
+    let there = k.lookup(Map::Manager, &cookie.to_ne_bytes(), &mut value).expect("look up");
     there.then(|| ManagerWord(u64::from_ne_bytes(value)))
 }
 
@@ -75,10 +68,7 @@ fn a_namespace_has_one_cookie_however_it_is_named() {
     assert_ne!(one.cookie(), two.cookie());
     assert_eq!(one.cookie(), one.cookie());
     // Asking moved nobody.
-    assert_eq!(
-        netns::cookie_of(Path::new("/proc/self/ns/net")).expect("own"),
-        own
-    );
+    assert_eq!(netns::cookie_of(Path::new("/proc/self/ns/net")).expect("own"), own);
 }
 
 #[test]
@@ -88,12 +78,7 @@ fn what_is_no_namespace_is_told_by_its_path() {
     let file = tempfile::NamedTempFile::new().expect("a file");
     let other = netns::cookie_of(file.path()).expect_err("not a namespace");
     assert!(matches!(other, NetnsError::Cookie { .. }), "{other}");
-    assert!(
-        other
-            .to_string()
-            .contains(&file.path().display().to_string()),
-        "{other}"
-    );
+    assert!(other.to_string().contains(&file.path().display().to_string()), "{other}");
 }
 
 #[test]
@@ -118,10 +103,7 @@ fn a_pod_is_enrolled_once_and_listed() {
     let pod = space.pod("Kubernetes//Pod/ns/a");
     let first = pods::enrol(&mut k, &world.root, &pod, Some(5)).expect("enrol");
     assert!(first.written);
-    assert_eq!(
-        first.word,
-        ManagerWord::new(pod.cookie, Some(5), 0, ManagerWord::MANAGED)
-    );
+    assert_eq!(first.word, ManagerWord::new(pod.cookie, Some(5), 0, ManagerWord::MANAGED));
     let again = pods::enrol(&mut k, &world.root, &pod, None).expect("enrol");
     assert_eq!((again.written, again.word), (false, first.word));
     let listed = pods::list(&k, &world.root).expect("list");
@@ -143,10 +125,7 @@ fn bypass_and_backend_change_in_place_and_the_policy_set_stays() {
     let with_policy = ManagerWord::new(pod.cookie, Some(5), 9, ManagerWord::MANAGED);
     let put = kmesh_bpf::kernel::Put::Exist;
     let (key, value) = (pod.cookie.to_ne_bytes(), with_policy.0.to_ne_bytes());
-    assert_eq!(
-        k.update(Map::Manager, &key, &value, put).expect("write"),
-        Outcome::Done
-    );
+    assert_eq!(k.update(Map::Manager, &key, &value, put).expect("write"), Outcome::Done);
     pod.bypass = true;
     pods::enrol(&mut k, &world.root, &pod, None).expect("enrol");
     let there = word(&k, pod.cookie).expect("there");
@@ -154,13 +133,8 @@ fn bypass_and_backend_change_in_place_and_the_policy_set_stays() {
     assert_eq!(there, ManagerWord::new(pod.cookie, Some(5), 9, flags));
     assert!(pods::list(&k, &world.root).expect("list")[0].bypass());
     pod.bypass = false;
-    let back = pods::enrol(&mut k, &world.root, &pod, Some(6))
-        .expect("enrol")
-        .word;
-    assert_eq!(
-        back,
-        ManagerWord::new(pod.cookie, Some(6), 9, ManagerWord::MANAGED)
-    );
+    let back = pods::enrol(&mut k, &world.root, &pod, Some(6)).expect("enrol").word;
+    assert_eq!(back, ManagerWord::new(pod.cookie, Some(6), 9, ManagerWord::MANAGED));
 }
 
 #[test]
@@ -169,30 +143,14 @@ fn another_pod_in_the_same_namespace_inherits_nothing() {
     let (mut k, _) = world.maps();
     let space = Namespace::new();
     pods::enrol(&mut k, &world.root, &space.pod("a"), Some(5)).expect("enrol");
-    let other = pods::enrol(&mut k, &world.root, &space.pod("b"), None)
-        .expect("enrol")
-        .word;
+    let other = pods::enrol(&mut k, &world.root, &space.pod("b"), None).expect("enrol").word;
     assert_eq!((other.backend(), other.policy_set()), (None, 0));
-    assert_eq!(
-        pods::list(&k, &world.root).expect("list")[0].uid.as_deref(),
-        Some("b")
-    );
-    assert!(
-        pods::unenrol(&mut k, &world.root, "a")
-            .expect("un-enrol")
-            .is_empty()
-    );
-    assert_eq!(
-        pods::unenrol(&mut k, &world.root, "b").expect("un-enrol"),
-        [space.cookie()]
-    );
+    assert_eq!(pods::list(&k, &world.root).expect("list")[0].uid.as_deref(), Some("b"));
+    assert!(pods::unenrol(&mut k, &world.root, "a").expect("un-enrol").is_empty());
+    assert_eq!(pods::unenrol(&mut k, &world.root, "b").expect("un-enrol"), [space.cookie()]);
     assert!(pods::list(&k, &world.root).expect("list").is_empty());
     assert_eq!(world::names(&world.root.pods()), [] as [String; 0]);
-    assert!(
-        pods::unenrol(&mut k, &world.root, "b")
-            .expect("un-enrol")
-            .is_empty()
-    );
+    assert!(pods::unenrol(&mut k, &world.root, "b").expect("un-enrol").is_empty());
 }
 
 #[test]
@@ -202,10 +160,7 @@ fn only_pods_whose_namespace_is_gone_are_swept() {
     let (stays, goes) = (Namespace::new(), Namespace::new());
     pods::enrol(&mut k, &world.root, &stays.pod("stays"), None).expect("enrol");
     pods::enrol(&mut k, &world.root, &goes.pod("goes"), None).expect("enrol");
-    assert_eq!(
-        pods::sweep(&mut k, &world.root, &netns::alive_cookies).expect("sweep"),
-        []
-    );
+    assert_eq!(pods::sweep(&mut k, &world.root, &netns::alive_cookies).expect("sweep"), []);
     drop(goes);
     let swept = pods::sweep(&mut k, &world.root, &netns::alive_cookies).expect("sweep");
     let uids: Vec<_> = swept.iter().map(|record| record.uid.as_deref()).collect();
@@ -225,12 +180,7 @@ fn nothing_is_swept_when_it_is_not_known_who_is_alive() {
     assert!(matches!(answer, Err(PodsError::Alive(_))), "{answer:?}");
     let none_alive = || Ok(HashSet::new());
     assert_eq!(pods::list(&k, &world.root).expect("list").len(), 1);
-    assert_eq!(
-        pods::sweep(&mut k, &world.root, &none_alive)
-            .expect("sweep")
-            .len(),
-        1
-    );
+    assert_eq!(pods::sweep(&mut k, &world.root, &none_alive).expect("sweep").len(), 1);
 }
 
 #[test]
@@ -242,27 +192,13 @@ fn half_a_record_is_listed_and_finished() {
     // Killed after the directory, before the word.
     std::fs::create_dir_all(world.root.pod(pod.cookie)).expect("make");
     let listed = pods::list(&k, &world.root).expect("list");
-    assert_eq!(
-        (listed.len(), listed[0].word, listed[0].uid.clone()),
-        (1, None, None)
-    );
-    assert!(
-        pods::enrol(&mut k, &world.root, &pod, None)
-            .expect("enrol")
-            .written
-    );
+    assert_eq!((listed.len(), listed[0].word, listed[0].uid.clone()), (1, None, None));
+    assert!(pods::enrol(&mut k, &world.root, &pod, None).expect("enrol").written);
     let record = &pods::list(&k, &world.root).expect("list")[0];
-    assert_eq!(
-        (record.uid.as_deref(), record.netns.clone()),
-        (Some("a"), Some(pod.netns))
-    );
+    assert_eq!((record.uid.as_deref(), record.netns.clone()), (Some("a"), Some(pod.netns)));
     // Killed after the word was removed, before the directory.
-    k.delete(Map::Manager, &pod.cookie.to_ne_bytes())
-        .expect("delete");
-    assert_eq!(
-        pods::unenrol(&mut k, &world.root, "a").expect("un-enrol"),
-        [pod.cookie]
-    );
+    k.delete(Map::Manager, &pod.cookie.to_ne_bytes()).expect("delete");
+    assert_eq!(pods::unenrol(&mut k, &world.root, "a").expect("un-enrol"), [pod.cookie]);
     assert!(pods::list(&k, &world.root).expect("list").is_empty());
 }
 
@@ -270,23 +206,14 @@ fn half_a_record_is_listed_and_finished() {
 fn a_full_map_is_an_error_that_names_pod_and_limit() {
     let world = World::new();
     let (mut k, _) = world.maps();
-    let pod = |cookie| Pod {
-        cookie,
-        uid: format!("p{cookie}"),
-        netns: PathBuf::new(),
-        bypass: false,
-    };
-    let pod = |cookie| Pod {
-        netns: PathBuf::from("/run/netns/x"),
-        ..pod(cookie)
-    };
+    let pod =
+        |cookie| Pod { cookie, uid: format!("p{cookie}"), netns: PathBuf::new(), bypass: false };
+    let pod = |cookie| Pod { netns: PathBuf::from("/run/netns/x"), ..pod(cookie) };
     for cookie in 0..16 {
         pods::enrol(&mut k, &world.root, &pod(cookie), None).expect("enrol");
     }
     let error = pods::enrol(&mut k, &world.root, &pod(16), None).expect_err("full");
     assert!(error.to_string().contains("p16"), "{error}");
-    let source = std::error::Error::source(&error)
-        .expect("a source")
-        .to_string();
+    let source = std::error::Error::source(&error).expect("a source").to_string();
     assert!(source.contains("--max-pods"), "{source}");
 }

@@ -274,15 +274,8 @@ mod tests {
     #[test]
     fn every_verb_that_works_has_examples() {
         for verb in Cli::command().get_subcommands() {
-            let help = verb
-                .get_after_help()
-                .map(ToString::to_string)
-                .unwrap_or_default();
-            assert!(
-                verb.get_name() == "man" || help.contains("Examples:"),
-                "{}",
-                verb.get_name()
-            );
+            let help = verb.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(verb.get_name() == "man" || help.contains("Examples:"), "{}", verb.get_name());
         }
     }
 

@@ -39,12 +39,7 @@ impl Context {
     /// From the command line.
     #[must_use]
     pub fn new(cli: &Cli) -> Self {
-        let Places {
-            bpf_root,
-            cgroup,
-            state_dir,
-            run_dir,
-        } = &cli.places;
+        let Places { bpf_root, cgroup, state_dir, run_dir } = &cli.places;
         Self {
             root: Root::new(bpf_root),
             cgroup: cgroup.clone(),
@@ -78,10 +73,7 @@ impl Context {
             bail!("{} is not a path", root.display());
         };
         if !is_bpffs(there)? {
-            return Err(LockError::NotBpffs {
-                root: root.to_owned(),
-            }
-            .into());
+            return Err(LockError::NotBpffs { root: root.to_owned() }.into());
         }
         let mut entries = match std::fs::read_dir(root) {
             Ok(entries) => entries,

@@ -117,12 +117,7 @@ impl Progress {
     /// Nothing is shown yet.
     #[must_use]
     pub fn new(what: &'static str) -> Self {
-        Self {
-            began: Instant::now(),
-            what,
-            bar: None,
-            terminal: io::stderr().is_terminal(),
-        }
+        Self { began: Instant::now(), what, bar: None, terminal: io::stderr().is_terminal() }
     }
 
     /// `done` of `all` are done.
@@ -158,10 +153,7 @@ mod tests {
     #[test]
     fn without_colour_a_word_is_only_the_word() {
         assert_eq!(Style::new(When::Never).paint(Tone::Bad, "error"), "error");
-        assert_eq!(
-            Style::new(When::Always).paint(Tone::Bad, "error"),
-            "\x1b[31merror\x1b[0m"
-        );
+        assert_eq!(Style::new(When::Always).paint(Tone::Bad, "error"), "\x1b[31merror\x1b[0m");
     }
 
     #[test]

@@ -21,24 +21,13 @@ pub fn services(
     services: &[ServiceEntry],
 ) -> io::Result<()> {
     for (heading, waypoints) in [("Services", false), ("Waypoints", true)] {
-        let rows: Vec<_> = services
-            .iter()
-            .filter(|s| is_waypoint(s.kind) == waypoints)
-            .collect();
+        let rows: Vec<_> = services.iter().filter(|s| is_waypoint(s.kind) == waypoints).collect();
         if rows.is_empty() {
             continue;
         }
         style.heading(out, &format!("{heading} ({})", rows.len()))?;
-        let mut table = table(&[
-            "NAME",
-            "PORT",
-            "FAMILY",
-            "VIPS",
-            "MODE",
-            "SYNCED",
-            "WAYPOINT",
-            "ENDPOINTS",
-        ]);
+        let mut table =
+            table(&["NAME", "PORT", "FAMILY", "VIPS", "MODE", "SYNCED", "WAYPOINT", "ENDPOINTS"]);
         for service in rows {
             table.add_row([
                 service.name.to_string(),
@@ -80,10 +69,7 @@ pub fn workloads(
             row.extend([
                 workload.v4.map_or_else(dash, |v4| v4.to_string()),
                 workload.v6.map_or_else(dash, |v6| v6.to_string()),
-                workload
-                    .identity
-                    .as_ref()
-                    .map_or_else(dash, ToString::to_string),
+                workload.identity.as_ref().map_or_else(dash, ToString::to_string),
                 yes(workload.is_waypoint),
             ]);
         }
@@ -120,16 +106,8 @@ pub fn settings(out: &mut dyn Write, style: Style, settings: &Settings) -> io::R
     let metadata = serde_json::to_value(settings.metadata).map_err(io::Error::from)?;
     table.add_row(["metadata", metadata.as_str().unwrap_or_default()]);
     table.add_row(["peername", &yes(settings.peername)]);
-    let ports: Vec<_> = settings
-        .exempt_ports
-        .iter()
-        .map(ToString::to_string)
-        .collect();
-    let ports = if ports.is_empty() {
-        dash()
-    } else {
-        ports.join(",")
-    };
+    let ports: Vec<_> = settings.exempt_ports.iter().map(ToString::to_string).collect();
+    let ports = if ports.is_empty() { dash() } else { ports.join(",") };
     table.add_row(["exempt ports", &ports]);
     write_table(out, &table)?;
     writeln!(out)
@@ -147,11 +125,7 @@ pub fn counters(
     for counter in &COUNTERS {
         let value = counters.get(counter.name).copied().unwrap_or_default();
         if wide || value != 0 {
-            table.add_row([
-                counter.name.to_owned(),
-                value.to_string(),
-                counter.help.to_owned(),
-            ]);
+            table.add_row([counter.name.to_owned(), value.to_string(), counter.help.to_owned()]);
         }
     }
     write_table(out, &table)?;
@@ -214,9 +188,7 @@ pub fn programs(
         if wide {
             row.extend([
                 program.tag.clone().unwrap_or_else(dash),
-                program
-                    .verified_instructions
-                    .map_or_else(dash, |count| count.to_string()),
+                program.verified_instructions.map_or_else(dash, |count| count.to_string()),
                 ids(&program.order),
                 ids(&program.maps),
             ]);
@@ -253,11 +225,7 @@ pub fn about(
     consistent: bool,
 ) -> io::Result<()> {
     let note = if consistent { "" } else { " (not consistent)" };
-    writeln!(
-        out,
-        "{}: layout {layout}, generation {generation}{note}\n",
-        root.display()
-    )
+    writeln!(out, "{}: layout {layout}, generation {generation}{note}\n", root.display())
 }
 
 fn dash() -> String {
@@ -285,18 +253,11 @@ fn mode(mode: Mode) -> &'static str {
 }
 
 fn waypoint(waypoint: Option<&WaypointRef>) -> String {
-    waypoint.map_or_else(dash, |waypoint| {
-        format!("{}:{}", waypoint.name, waypoint.port)
-    })
+    waypoint.map_or_else(dash, |waypoint| format!("{}:{}", waypoint.name, waypoint.port))
 }
 
 fn endpoints(wide: bool, endpoints: &[Endpoint]) -> String {
-    list(
-        wide,
-        endpoints
-            .iter()
-            .map(|endpoint| format!("{}:{}", endpoint.workload, endpoint.port)),
-    )
+    list(wide, endpoints.iter().map(|endpoint| format!("{}:{}", endpoint.workload, endpoint.port)))
 }
 
 /// Names with commas; a narrow table shows the first few and how many more there are.

@@ -37,11 +37,8 @@ pub struct MapView {
 
 /// The maps that are pinned; fill as the tables say it, slack included.
 pub fn maps(k: &impl Objects, root: &Root, have: &Have) -> Result<Vec<MapView>, KernelError> {
-    let used: HashMap<Map, u64> = have
-        .usage()
-        .into_iter()
-        .map(|usage| (usage.map, usage.used))
-        .collect();
+    let used: HashMap<Map, u64> =
+        have.usage().into_iter().map(|usage| (usage.map, usage.used)).collect();
     let mut views = Vec::new();
     for map in Map::ALL {
         if let Some(Pinned::Map(info)) = k.pinned(&root.map(map))? {
@@ -65,12 +62,7 @@ pub fn counters(k: &impl Tables) -> Result<BTreeMap<&'static str, u64>, KernelEr
         .iter()
         .map(|counter| {
             let values = k.lookup_per_cpu(Map::Stats, counter.index)?;
-            Ok((
-                counter.name,
-                values
-                    .iter()
-                    .fold(0, |sum: u64, value| sum.wrapping_add(*value)),
-            ))
+            Ok((counter.name, values.iter().fold(0, |sum: u64, value| sum.wrapping_add(*value))))
         })
         .collect()
 }
@@ -133,18 +125,10 @@ impl ProgramView {
 /// A hook's state in one or two words.
 fn words(state: &HookState) -> &'static str {
     match state {
-        HookState {
-            standing: None,
-            prog: None,
-            ..
-        } => "absent",
+        HookState { standing: None, prog: None, .. } => "absent",
         HookState { standing: None, .. } => "not attached",
-        HookState {
-            attached: false, ..
-        } => "attached elsewhere",
-        HookState {
-            effective: false, ..
-        } => "not effective",
+        HookState { attached: false, .. } => "attached elsewhere",
+        HookState { effective: false, .. } => "not effective",
         _ => "running",
     }
 }
@@ -209,16 +193,12 @@ impl Filter<'_> {
         snapshot.services.retain(|service| {
             self.workload.is_none()
                 && self.service.is_none_or(|text| service.name.contains(text))
-                && self
-                    .address
-                    .is_none_or(|address| service.vips.contains(&address))
+                && self.address.is_none_or(|address| service.vips.contains(&address))
         });
         snapshot.workloads.retain(|workload| {
             self.service.is_none()
                 && self.workload.is_none_or(|text| workload.uid.contains(text))
-                && self
-                    .address
-                    .is_none_or(|address| workload.addresses.contains(&address))
+                && self.address.is_none_or(|address| workload.addresses.contains(&address))
         });
         let uids: BTreeSet<_> = snapshot.workloads.iter().map(|w| w.uid.clone()).collect();
         if let Some(pods) = &mut snapshot.pods {

@@ -10,12 +10,7 @@ use std::process::{Command, Output, Stdio};
 fn kmeshctl(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kmeshctl"));
     command.args(args).stdin(Stdio::null());
-    for name in [
-        "KMESH_BPF_ROOT",
-        "KMESH_CGROUP",
-        "KMESH_STATE_DIR",
-        "KMESH_RUN_DIR",
-    ] {
+    for name in ["KMESH_BPF_ROOT", "KMESH_CGROUP", "KMESH_STATE_DIR", "KMESH_RUN_DIR"] {
         command.env_remove(name);
     }
     command
@@ -55,11 +50,7 @@ fn what_cannot_be_understood_exits_2_and_says_so_on_stderr() {
     ] {
         let output = run(args);
         assert_eq!(output.status.code(), Some(2), "{args:?}");
-        assert!(
-            output.stdout.is_empty(),
-            "{args:?}: {}",
-            text(&output.stdout)
-        );
+        assert!(output.stdout.is_empty(), "{args:?}: {}", text(&output.stdout));
         assert!(!output.stderr.is_empty(), "{args:?}");
     }
 }
@@ -68,10 +59,7 @@ fn what_cannot_be_understood_exits_2_and_says_so_on_stderr() {
 fn a_misspelt_map_is_answered_with_those_that_exist() {
     let output = run(&["dump", "maps", "kmesh_sevice"]);
     let said = text(&output.stderr);
-    assert!(
-        said.contains("\"kmesh_sevice\" is no map of Kmesh"),
-        "{said}"
-    );
+    assert!(said.contains("\"kmesh_sevice\" is no map of Kmesh"), "{said}");
     assert!(said.contains("kmesh_service"), "{said}");
 }
 
@@ -86,11 +74,7 @@ fn another_user_is_told_to_be_root() {
     std::fs::copy(env!("CARGO_BIN_EXE_kmeshctl"), &path).expect("a copy");
     open_to_all(dir.path());
     open_to_all(&path);
-    let output = Command::new(&path)
-        .arg("verify")
-        .uid(65534)
-        .gid(65534)
-        .output();
+    let output = Command::new(&path).arg("verify").uid(65534).gid(65534).output();
     must_be_root(&output.expect("kmeshctl starts"));
 }
 
@@ -102,10 +86,7 @@ fn open_to_all(path: &std::path::Path) {
 fn must_be_root(output: &Output) {
     assert_eq!(output.status.code(), Some(2));
     let said = text(&output.stderr);
-    assert!(
-        said.contains("must run as root") && said.contains("sudo"),
-        "{said}"
-    );
+    assert!(said.contains("must run as root") && said.contains("sudo"), "{said}");
 }
 
 #[test]
@@ -117,12 +98,7 @@ fn a_reader_that_goes_away_is_no_error() {
         .expect("kmeshctl starts");
     drop(child.stdout.take());
     let mut said = String::new();
-    child
-        .stderr
-        .take()
-        .expect("piped")
-        .read_to_string(&mut said)
-        .expect("stderr");
+    child.stderr.take().expect("piped").read_to_string(&mut said).expect("stderr");
     assert!(child.wait().expect("it ends").success(), "{said}");
     assert_eq!(said, "");
 }

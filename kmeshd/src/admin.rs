@@ -113,20 +113,14 @@ impl Admin {
         }
         let refused = self.status.facts().refused.clone();
         let more = refused.map(|why| format!("the last good state is in force: {why}\n"));
-        say(
-            StatusCode::OK,
-            format!("ready\n{}", more.unwrap_or_default()),
-        )
+        say(StatusCode::OK, format!("ready\n{}", more.unwrap_or_default()))
     }
 
     fn live(&self) -> Answer {
         if self.status.is_alive() {
             say(StatusCode::OK, "live\n".to_owned())
         } else {
-            say(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "the writer has not moved for 30 s\n".to_owned(),
-            )
+            say(StatusCode::SERVICE_UNAVAILABLE, "the writer has not moved for 30 s\n".to_owned())
         }
     }
 
@@ -157,10 +151,7 @@ impl Admin {
             None => HOLD,
             Some(Ok(ms)) => Duration::from_millis(ms),
             Some(Err(_)) => {
-                return say(
-                    StatusCode::BAD_REQUEST,
-                    "ms=N, a number of milliseconds\n".to_owned(),
-                );
+                return say(StatusCode::BAD_REQUEST, "ms=N, a number of milliseconds\n".to_owned());
             }
         };
         let (done, held) = oneshot::channel();
@@ -168,10 +159,7 @@ impl Admin {
         if asked && matches!(tokio::time::timeout(HOLD, held).await, Ok(Ok(()))) {
             say(StatusCode::OK, "held\n".to_owned())
         } else {
-            say(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "the writer is busy\n".to_owned(),
-            )
+            say(StatusCode::SERVICE_UNAVAILABLE, "the writer is busy\n".to_owned())
         }
     }
 }

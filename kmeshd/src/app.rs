@@ -7,7 +7,7 @@
 //!  writer   the only one that touches the kernel      ← orders
 //! ```
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -41,9 +41,7 @@ const PATIENCE: Duration = Duration::from_millis(800);
 pub fn log_to_stderr((format, filter): (LogFormat, &str)) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(filter)
         .with_context(|| format!("--log-level {filter}: no such level or filter"))?;
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     let set = match format {
         LogFormat::Text => log.with_ansi(false).with_target(false).try_init(),
         LogFormat::Json => log.json().flatten_event(true).try_init(),
@@ -94,27 +92,11 @@ async fn daemon(config: Config, began: Began) -> anyhow::Result<()> {
         began,
     };
     spawn_writer(writer, obeyed, adopted, end.running())?;
-    spawn_source(
-        &config.mesh,
-        calls,
-        waker.clone(),
-        orders.clone(),
-        &status,
-        began,
-    )?;
+    spawn_source(&config.mesh, calls, waker.clone(), orders.clone(), &status, began)?;
 
-    let listening = admin::listen(config.admin).await;
-    let admin = Admin {
-        readiness: readiness.clone(),
-        status: Arc::clone(&status),
-        orders,
-    };
+    let admin = Admin { readiness: readiness.clone(), status: Arc::clone(&status), orders };
     let orders = admin.orders.clone();
-    let listening = listening.and_then(|listener| {
-        let address = listener.local_addr()?;
-        tokio::spawn(admin::serve(listener, admin));
-        Ok(address)
-    });
+    let listening = serve(config.admin, admin).await;
 
     // Another daemon is the better reason why both failed.
     start.await.context("the writer ended before it began")??;
@@ -123,16 +105,27 @@ async fn daemon(config: Config, began: Began) -> anyhow::Result<()> {
     let note = Note::write(&config.place.run_dir, address);
     tokio::spawn(tell_systemd(readiness, status));
     until_signal(&waker).await?;
+    leave(end, &orders, &waker).await;
+    drop(note);
+    Ok(())
+}
 
+/// Answers at the admin address from now on; says which address that is.
+async fn serve(at: SocketAddr, admin: Admin) -> io::Result<SocketAddr> {
+    let listener = admin::listen(at).await?;
+    let address = listener.local_addr()?;
+    tokio::spawn(admin::serve(listener, admin));
+    Ok(address)
+}
+
+/// Ends the threads; threads that have ended already need no telling.
+async fn leave(end: Shutdown, orders: &Sender<Order>, waker: &Sender<Wake>) {
     let _ = sd_notify::notify(&[NotifyState::Stopping]);
-    // Threads that have ended already need no telling.
     let _ = orders.send(Order::Stop);
     let _ = waker.send(Wake::Stop);
     if !end.finished(PATIENCE).await {
         warn!("the writer is busy; ending all the same: every state of the tables is safe");
     }
-    drop(note);
-    Ok(())
 }
 
 fn spawn_writer(

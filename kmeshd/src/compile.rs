@@ -64,11 +64,7 @@ pub fn changed(desired: &Desired, dirty: &Dirty) -> Change {
     }
     let said: hashbrown::HashSet<&ServiceKey> =
         change.services.iter().map(|(key, _)| key).collect();
-    let gone: Vec<_> = dirty
-        .service_keys
-        .iter()
-        .filter(|key| !said.contains(key))
-        .collect();
+    let gone: Vec<_> = dirty.service_keys.iter().filter(|key| !said.contains(key)).collect();
     let gone: Vec<_> = gone.into_iter().map(|key| (key.clone(), None)).collect();
     drop(said);
     change.services.extend(gone);
@@ -81,20 +77,14 @@ fn service(desired: &Desired, name: &Name, change: &mut Change) {
         return;
     };
     let vips = desired.local_vips(service);
-    let waypoint = desired
-        .service_waypoint(name, service)
-        .map(|t| reference(desired, &t));
+    let waypoint = desired.service_waypoint(name, service).map(|t| reference(desired, &t));
     for key in desired.service_keys(name, service) {
         let endpoints = match service.mode {
             Mode::Passthrough => Vec::new(),
             _ => endpoints(desired, name, service, key.port, None, key.family),
         };
         let record = want::Service {
-            vips: vips
-                .iter()
-                .copied()
-                .filter(|ip| Family::of(*ip) == key.family)
-                .collect(),
+            vips: vips.iter().copied().filter(|ip| Family::of(*ip) == key.family).collect(),
             mode: service.mode,
             synced: true,
             waypoint: waypoint.clone(),
@@ -109,12 +99,7 @@ fn waypoint(desired: &Desired, target: &Target, change: &mut Change) {
     let users = desired.waypoints.get(target).copied().unwrap_or_default();
     let port = desired.here.waypoint_port;
     for family in FAMILIES {
-        let key = ServiceKey {
-            name: target.name(),
-            port,
-            family,
-            kind: Kind::Waypoint,
-        };
+        let key = ServiceKey { name: target.name(), port, family, kind: Kind::Waypoint };
         let record = (users[slot(family)] > 0).then(|| want::Service {
             synced: true,
             endpoints: waypoint_endpoints(desired, target, family),
@@ -140,11 +125,7 @@ fn waypoint_endpoints(desired: &Desired, target: &Target, family: Family) -> Vec
     let here = desired.at.get(ip).into_iter().flatten();
     let workload = here.min().cloned().unwrap_or_else(|| target.name());
     // The address is what the source names: it is dialled, whatever else the workload has.
-    vec![Endpoint {
-        workload,
-        port,
-        family: Family::of(*ip),
-    }]
+    vec![Endpoint { workload, port, family: Family::of(*ip) }]
 }
 
 /// The backend of a waypoint whose address is no workload's and no service's.
@@ -160,21 +141,13 @@ fn outsider(desired: &Desired, target: &Target) -> Option<(Name, Option<want::Wo
             IpAddr::V4(ip) => (Some(*ip), None),
             IpAddr::V6(ip) => (None, Some(*ip)),
         };
-        let workload = want::Workload {
-            v4,
-            v6,
-            is_waypoint: true,
-            ..want::Workload::default()
-        };
+        let workload = want::Workload { v4, v6, is_waypoint: true, ..want::Workload::default() };
         (target.name(), Some(workload))
     })
 }
 
 fn reference(desired: &Desired, target: &Target) -> WaypointRef {
-    WaypointRef {
-        name: target.name(),
-        port: desired.here.waypoint_port,
-    }
+    WaypointRef { name: target.name(), port: desired.here.waypoint_port }
 }
 
 /// The endpoints of a service port that this node uses for destinations of `family`. `default` is
@@ -194,31 +167,16 @@ fn endpoints(
         };
         let usable = desired.is_local(&workload.place.network)
             && (workload.healthy || service.allow_unhealthy);
-        let reached = if usable {
-            reached_by(workload, family)
-        } else {
-            None
-        };
+        let reached = if usable { reached_by(workload, family) } else { None };
         if let Some(dialled) = reached
             && let Some(port) = target_port(name, service, workload, port).or(default)
         {
-            found.push((
-                workload,
-                Endpoint {
-                    workload: uid.clone(),
-                    port,
-                    family: dialled,
-                },
-            ));
+            found.push((workload, Endpoint { workload: uid.clone(), port, family: dialled }));
         }
     }
     // An IPv4 client cannot reach an IPv6 address: such endpoints stand in only where there is
     // no other, so that its refusal is counted for what it is.
-    if family == Family::V4
-        && found
-            .iter()
-            .any(|(_, endpoint)| endpoint.family == Family::V4)
-    {
+    if family == Family::V4 && found.iter().any(|(_, endpoint)| endpoint.family == Family::V4) {
         found.retain(|(_, endpoint)| endpoint.family == Family::V4);
     }
     locality::choose(desired, service, found)
@@ -238,17 +196,12 @@ fn reached_by(workload: &Workload, family: Family) -> Option<Family> {
 /// The workload's own word for a service port, else the service's; 0 says nothing.
 fn target_port(name: &Name, service: &Service, workload: &Workload, port: u16) -> Option<u16> {
     let find = |pairs: &[(u16, u16)]| {
-        let at = pairs
-            .binary_search_by_key(&port, |(service, _)| *service)
-            .ok()?;
+        let at = pairs.binary_search_by_key(&port, |(service, _)| *service).ok()?;
         Some(pairs[at].1).filter(|target| *target != 0)
     };
     let services = &workload.traits.services;
-    let own = services
-        .binary_search_by(|member| member.service.cmp(name))
-        .ok();
-    own.and_then(|at| find(&services[at].ports))
-        .or_else(|| find(&service.ports))
+    let own = services.binary_search_by(|member| member.service.cmp(name)).ok();
+    own.and_then(|at| find(&services[at].ports)).or_else(|| find(&service.ports))
 }
 
 /// The record of a workload; none for one that nothing here can reach.
@@ -259,9 +212,7 @@ fn workload(desired: &Desired, uid: &Name) -> Option<want::Workload> {
         return None;
     }
     let addresses = desired.own_addresses(workload).to_vec();
-    let waypoint = desired
-        .workload_waypoint(workload)
-        .filter(|_| !addresses.is_empty());
+    let waypoint = desired.workload_waypoint(workload).filter(|_| !addresses.is_empty());
     let waypoint = waypoint.map(|target| reference(desired, &target));
     Some(want::Workload {
         v4: workload.ips.v4(),
@@ -275,29 +226,14 @@ fn workload(desired: &Desired, uid: &Name) -> Option<want::Workload> {
 
 fn is_waypoint(desired: &Desired, workload: &Workload) -> bool {
     let used = |target: &Target| desired.waypoints.contains_key(target);
-    let at_address = || {
-        workload
-            .ips
-            .all()
-            .iter()
-            .any(|ip| used(&Target::Address(*ip)))
-    };
+    let at_address = || workload.ips.all().iter().any(|ip| used(&Target::Address(*ip)));
     let by_service = |name: &Name| {
-        let by_vip = |service| {
-            desired
-                .local_vips(service)
-                .iter()
-                .any(|ip| used(&Target::Address(*ip)))
-        };
+        let by_vip =
+            |service| desired.local_vips(service).iter().any(|ip| used(&Target::Address(*ip)));
         used(&Target::Service(name.clone())) || desired.services.get(name).is_some_and(by_vip)
     };
     !desired.waypoints.is_empty()
-        && (at_address()
-            || workload
-                .traits
-                .services
-                .iter()
-                .any(|m| by_service(&m.service)))
+        && (at_address() || workload.traits.services.iter().any(|m| by_service(&m.service)))
 }
 
 #[cfg(test)]

@@ -75,48 +75,22 @@ struct MeshArgs {
     #[arg(long, env = "KMESH_NODE", value_name = "NAME", global = true)]
     node: Option<String>,
     /// This node's network
-    #[arg(
-        long,
-        env = "KMESH_NETWORK",
-        value_name = "NAME",
-        default_value = "",
-        global = true
-    )]
+    #[arg(long, env = "KMESH_NETWORK", value_name = "NAME", default_value = "", global = true)]
     network: String,
     /// This node's cluster
-    #[arg(
-        long,
-        env = "KMESH_CLUSTER_ID",
-        value_name = "NAME",
-        default_value = "Kubernetes"
-    )]
+    #[arg(long, env = "KMESH_CLUSTER_ID", value_name = "NAME", default_value = "Kubernetes")]
     #[arg(global = true)]
     cluster_id: String,
     /// The port that waypoints listen on for connections from Kmesh
-    #[arg(
-        long,
-        env = "KMESH_WAYPOINT_PORT",
-        value_name = "PORT",
-        default_value = "15019"
-    )]
+    #[arg(long, env = "KMESH_WAYPOINT_PORT", value_name = "PORT", default_value = "15019")]
     #[arg(value_parser = clap::value_parser!(u16).range(1..), global = true)]
     waypoint_port: u16,
     /// How a waypoint is told where a connection was to go
-    #[arg(
-        long,
-        env = "KMESH_WAYPOINT_METADATA",
-        value_enum,
-        default_value = "tlv"
-    )]
+    #[arg(long, env = "KMESH_WAYPOINT_METADATA", value_enum, default_value = "tlv")]
     #[arg(global = true)]
     waypoint_metadata: Metadata,
     /// Ports that no waypoint sees (protocols where the server speaks first); at most 16
-    #[arg(
-        long,
-        env = "KMESH_WAYPOINT_EXEMPT_PORTS",
-        value_name = "PORT,…",
-        global = true
-    )]
+    #[arg(long, env = "KMESH_WAYPOINT_EXEMPT_PORTS", value_name = "PORT,…", global = true)]
     #[arg(value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..))]
     waypoint_exempt_ports: Vec<u16>,
     /// Let getpeername() answer the address that the application dialled
@@ -151,30 +125,14 @@ struct PlaceArgs {
     #[arg(global = true)]
     run_dir: PathBuf,
     /// Where /healthz/ready, /healthz/live and /metrics are served
-    #[arg(
-        long,
-        env = "KMESH_ADMIN",
-        value_name = "ADDR:PORT",
-        default_value = "127.0.0.1:15200"
-    )]
+    #[arg(long, env = "KMESH_ADMIN", value_name = "ADDR:PORT", default_value = "127.0.0.1:15200")]
     #[arg(global = true)]
     admin: SocketAddr,
     /// How the log is written
-    #[arg(
-        long,
-        env = "KMESH_LOG_FORMAT",
-        value_enum,
-        default_value = "text",
-        global = true
-    )]
+    #[arg(long, env = "KMESH_LOG_FORMAT", value_enum, default_value = "text", global = true)]
     log_format: LogFormat,
     /// What is logged: error, warn, info, debug, trace, or a filter such as kmeshd=debug
-    #[arg(
-        long,
-        env = "KMESH_LOG_LEVEL",
-        value_name = "LEVEL",
-        default_value = "info"
-    )]
+    #[arg(long, env = "KMESH_LOG_LEVEL", value_name = "LEVEL", default_value = "info")]
     #[arg(global = true)]
     log_level: String,
 }
@@ -311,12 +269,7 @@ impl Args {
             run_dir: self.place.run_dir,
             limits: self.limits.resolve(),
         };
-        Ok(Action::Run(Box::new(Config {
-            mesh,
-            here,
-            place,
-            admin: self.place.admin,
-        })))
+        Ok(Action::Run(Box::new(Config { mesh, here, place, admin: self.place.admin })))
     }
 }
 
@@ -326,16 +279,9 @@ impl MeshArgs {
         exempt_ports.sort_unstable();
         exempt_ports.dedup();
         if exempt_ports.len() > EXEMPT_PORTS {
-            return Err(ConfigError::ExemptPorts {
-                count: exempt_ports.len(),
-            });
+            return Err(ConfigError::ExemptPorts { count: exempt_ports.len() });
         }
-        let host = || {
-            rustix::system::uname()
-                .nodename()
-                .to_string_lossy()
-                .into_owned()
-        };
+        let host = || rustix::system::uname().nodename().to_string_lossy().into_owned();
         Ok(Here {
             node: self.node.clone().unwrap_or_else(host).into(),
             network: self.network.as_str().into(),
@@ -376,14 +322,8 @@ mod tests {
     fn every_option_has_a_variable_of_its_name() {
         let variables = variables();
         assert!(variables.len() > 20, "{variables:?}");
-        for (long, env) in variables
-            .iter()
-            .filter(|(long, _)| long != "local-xds-path")
-        {
-            assert_eq!(
-                *env,
-                format!("KMESH_{}", long.replace('-', "_").to_uppercase())
-            );
+        for (long, env) in variables.iter().filter(|(long, _)| long != "local-xds-path") {
+            assert_eq!(*env, format!("KMESH_{}", long.replace('-', "_").to_uppercase()));
         }
     }
 
@@ -394,22 +334,14 @@ mod tests {
             ["kmeshd", "--mesh", "m", "--node", "n", "snapshot"],
         ] {
             let action = parse(&args).resolve().expect("an action");
-            let Action::Snapshot { mesh, here, output } = action else {
-                panic!("{action:?}")
-            };
-            assert_eq!(
-                (mesh, &*here.node, output),
-                (PathBuf::from("m"), "n", Output::Json)
-            );
+            let Action::Snapshot { mesh, here, output } = action else { panic!("{action:?}") };
+            assert_eq!((mesh, &*here.node, output), (PathBuf::from("m"), "n", Output::Json));
         }
     }
 
     #[test]
     fn wrong_words_are_refused() {
-        assert!(matches!(
-            parse(&["kmeshd"]).resolve(),
-            Err(ConfigError::NoMesh)
-        ));
+        assert!(matches!(parse(&["kmeshd"]).resolve(), Err(ConfigError::NoMesh)));
         for args in [
             ["kmeshd", "--admin", "nowhere"],
             ["kmeshd", "--waypoint-port", "0"],
@@ -420,53 +352,18 @@ mod tests {
             assert!(Args::try_parse_from(args).is_err(), "{args:?}");
         }
         let ports: Vec<String> = (1..=17).map(|port| port.to_string()).collect();
-        let args = [
-            "kmeshd",
-            "--mesh",
-            "m",
-            "--waypoint-exempt-ports",
-            &ports.join(","),
-        ];
-        assert!(matches!(
-            parse(&args).resolve(),
-            Err(ConfigError::ExemptPorts { count: 17 })
-        ));
+        let args = ["kmeshd", "--mesh", "m", "--waypoint-exempt-ports", &ports.join(",")];
+        assert!(matches!(parse(&args).resolve(), Err(ConfigError::ExemptPorts { count: 17 })));
     }
 
     #[test]
     fn limits_and_places_reach_the_configuration() {
-        let args = [
-            "kmeshd",
-            "--mesh",
-            "m",
-            "--cgroup",
-            "/c",
-            "--max-workloads",
-            "7",
-        ];
-        let Ok(Action::Run(config)) = parse(&args).resolve() else {
-            panic!("it runs")
-        };
-        assert_eq!(
-            config.place.limits,
-            Limits {
-                workloads: 7,
-                ..Limits::default()
-            }
-        );
+        let args = ["kmeshd", "--mesh", "m", "--cgroup", "/c", "--max-workloads", "7"];
+        let Ok(Action::Run(config)) = parse(&args).resolve() else { panic!("it runs") };
+        assert_eq!(config.place.limits, Limits { workloads: 7, ..Limits::default() });
         assert!(!config.place.own_place);
-        let args = [
-            "kmeshd",
-            "--mesh",
-            "m",
-            "--cgroup",
-            "/c",
-            "--bpf-root",
-            "/b",
-        ];
-        let Ok(Action::Run(config)) = parse(&args).resolve() else {
-            panic!("it runs")
-        };
+        let args = ["kmeshd", "--mesh", "m", "--cgroup", "/c", "--bpf-root", "/b"];
+        let Ok(Action::Run(config)) = parse(&args).resolve() else { panic!("it runs") };
         assert!(config.place.own_place);
     }
 }

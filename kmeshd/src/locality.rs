@@ -23,15 +23,9 @@ pub(crate) fn choose(
     let least = match service.mode {
         Mode::Standard | Mode::Passthrough => 0,
         Mode::Strict => wanted,
-        Mode::Failover => found
-            .iter()
-            .map(|(workload, _)| rank(workload))
-            .max()
-            .unwrap_or(0),
+        Mode::Failover => found.iter().map(|(workload, _)| rank(workload)).max().unwrap_or(0),
     };
-    let near = found
-        .into_iter()
-        .filter(|(workload, _)| least == 0 || rank(workload) >= least);
+    let near = found.into_iter().filter(|(workload, _)| least == 0 || rank(workload) >= least);
     near.map(|(_, endpoint)| endpoint).collect()
 }
 

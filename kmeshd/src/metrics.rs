@@ -16,9 +16,7 @@ use crate::status::{Facts, Phase};
 /// The text for these facts.
 pub(crate) fn text(facts: Facts, ready: bool) -> Result<String, fmt::Error> {
     let mut registry = Registry::default();
-    let memory = procfs::process::Process::myself()
-        .and_then(|me| me.status())
-        .ok();
+    let memory = procfs::process::Process::myself().and_then(|me| me.status()).ok();
     let kib = |pages: Option<u64>| pages.unwrap_or_default() * 1024;
     registry.register_collector(Box::new(Mesh {
         ready,
@@ -76,29 +74,18 @@ fn gauges<'a>(
     Ok(())
 }
 
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "counts of things on one machine"
-)]
+#[expect(clippy::cast_precision_loss, reason = "counts of things on one machine")]
 fn to_f64(value: u64) -> f64 {
     value as f64
 }
 
 impl Collector for Mesh {
     fn encode(&self, mut to: DescriptorEncoder) -> Encoded {
-        let facts = self
-            .facts
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let facts = self.facts.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let to = &mut to;
         for (at, kernel) in COUNTERS.iter().enumerate() {
             let name = format!("kmesh_{}", kernel.name);
-            counter(
-                to,
-                &name,
-                kernel.help,
-                facts.counters.get(at).copied().unwrap_or_default(),
-            )?;
+            counter(to, &name, kernel.help, facts.counters.get(at).copied().unwrap_or_default())?;
         }
         Self::writes(to, &facts)?;
         self.model(to, &facts)?;
@@ -111,34 +98,14 @@ impl Mesh {
     fn writes(to: &mut DescriptorEncoder, facts: &Facts) -> Encoded {
         let cost = &facts.cost;
         counter(to, "kmesh_syncs", "changes that took hold", facts.applies)?;
-        counter(
-            to,
-            "kmesh_sync_errors",
-            "changes that did not take hold",
-            facts.apply_errors,
-        )?;
+        counter(to, "kmesh_sync_errors", "changes that did not take hold", facts.apply_errors)?;
         let help = "map elements written or removed by this process";
         counter(to, "kmesh_map_elements_written", help, cost.elements)?;
-        counter(
-            to,
-            "kmesh_map_write_calls",
-            "writing calls into the kernel",
-            cost.calls,
-        )?;
-        counter(
-            to,
-            "kmesh_grace_periods",
-            "grace periods waited for",
-            cost.graces,
-        )?;
+        counter(to, "kmesh_map_write_calls", "writing calls into the kernel", cost.calls)?;
+        counter(to, "kmesh_grace_periods", "grace periods waited for", cost.graces)?;
         let help = "failed writes that were planned again";
         counter(to, "kmesh_sync_retries", help, u64::from(cost.retries))?;
-        gauge(
-            to,
-            "kmesh_generation",
-            "of kmesh_meta; odd while writing",
-            facts.generation,
-        )?;
+        gauge(to, "kmesh_generation", "of kmesh_meta; odd while writing", facts.generation)?;
         let help = "last snapshots that could not be written";
         counter(to, "kmesh_snapshot_errors", help, facts.snapshot_errors)?;
         let Some(last) = facts.last_sync else {
@@ -155,72 +122,25 @@ impl Mesh {
     }
 
     fn model(&self, to: &mut DescriptorEncoder, facts: &Facts) -> Encoded {
-        gauge(
-            to,
-            "kmesh_ready",
-            "1 when the daemon is ready",
-            u64::from(self.ready),
-        )?;
-        counter(
-            to,
-            "kmesh_mesh_files_taken",
-            "mesh files read and taken",
-            facts.files_taken,
-        )?;
-        counter(
-            to,
-            "kmesh_mesh_files_refused",
-            "mesh files refused",
-            facts.files_refused,
-        )?;
+        gauge(to, "kmesh_ready", "1 when the daemon is ready", u64::from(self.ready))?;
+        counter(to, "kmesh_mesh_files_taken", "mesh files read and taken", facts.files_taken)?;
+        counter(to, "kmesh_mesh_files_refused", "mesh files refused", facts.files_refused)?;
         let help = "1 while the last mesh file read was refused";
-        gauge(
-            to,
-            "kmesh_mesh_file_bad",
-            help,
-            u64::from(facts.refused.is_some()),
-        )?;
-        gauge(
-            to,
-            "kmesh_services",
-            "services that the mesh names",
-            facts.model.0 as u64,
-        )?;
-        gauge(
-            to,
-            "kmesh_workloads",
-            "workloads that the mesh names",
-            facts.model.1 as u64,
-        )?;
+        gauge(to, "kmesh_mesh_file_bad", help, u64::from(facts.refused.is_some()))?;
+        gauge(to, "kmesh_services", "services that the mesh names", facts.model.0 as u64)?;
+        gauge(to, "kmesh_workloads", "workloads that the mesh names", facts.model.1 as u64)?;
         let help = "authorization policies that are kept and NOT enforced";
         gauge(to, "kmesh_policies_unenforced", help, facts.policies as u64)?;
-        gauge(
-            to,
-            "kmesh_pods",
-            "pods enrolled by this process",
-            facts.pods as u64,
-        )?;
+        gauge(to, "kmesh_pods", "pods enrolled by this process", facts.pods as u64)?;
         let help = "pods whose network namespace is not there";
         gauge(to, "kmesh_pods_waiting", help, facts.pods_waiting as u64)
     }
 
     fn maps(to: &mut DescriptorEncoder, facts: &Facts) -> Encoded {
-        let used = facts
-            .usage
-            .iter()
-            .map(|map| (map.map.name(), to_f64(map.used)));
+        let used = facts.usage.iter().map(|map| (map.map.name(), to_f64(map.used)));
         gauges(to, "kmesh_map_entries", "elements in use", "map", used)?;
-        let limits = facts
-            .usage
-            .iter()
-            .map(|map| (map.map.name(), f64::from(map.limit)));
-        gauges(
-            to,
-            "kmesh_map_limit",
-            "elements that it can hold",
-            "map",
-            limits,
-        )
+        let limits = facts.usage.iter().map(|map| (map.map.name(), f64::from(map.limit)));
+        gauges(to, "kmesh_map_limit", "elements that it can hold", "map", limits)
     }
 
     fn process(&self, to: &mut DescriptorEncoder, facts: &Facts) -> Encoded {
@@ -232,12 +152,7 @@ impl Mesh {
         let help = "CPU seconds that a phase of the start took";
         let cpu = phases().map(|phase| (named(phase), phase.cpu.as_secs_f64()));
         gauges(to, "kmesh_start_cpu_seconds", help, "phase", cpu)?;
-        gauge(
-            to,
-            "process_resident_memory_bytes",
-            "resident memory",
-            self.resident,
-        )?;
+        gauge(to, "process_resident_memory_bytes", "resident memory", self.resident)?;
         let help = "anonymous resident memory: what only this process holds";
         gauge(to, "kmesh_anonymous_memory_bytes", help, self.anonymous)
     }

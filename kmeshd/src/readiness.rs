@@ -25,10 +25,7 @@ struct Inner {
 impl Default for Readiness {
     fn default() -> Self {
         let (ready, _) = watch::channel(false);
-        Self(Arc::new(Inner {
-            reasons: Mutex::default(),
-            ready,
-        }))
+        Self(Arc::new(Inner { reasons: Mutex::default(), ready }))
     }
 }
 
@@ -37,19 +34,13 @@ impl Readiness {
     pub fn hold(&self, name: &'static str, why: impl Into<String>) -> Token {
         self.reasons().insert(name, why.into());
         self.0.ready.send_replace(false);
-        Token {
-            name,
-            readiness: self.clone(),
-        }
+        Token { name, readiness: self.clone() }
     }
 
     /// What holds it back: "name: why". Empty when ready.
     #[must_use]
     pub fn pending(&self) -> Vec<String> {
-        self.reasons()
-            .iter()
-            .map(|(name, why)| format!("{name}: {why}"))
-            .collect()
+        self.reasons().iter().map(|(name, why)| format!("{name}: {why}")).collect()
     }
 
     /// Follows whether it is ready.
@@ -60,10 +51,7 @@ impl Readiness {
 
     fn reasons(&self) -> MutexGuard<'_, Reasons> {
         // A map of texts is whole after any panic.
-        self.0
-            .reasons
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.0.reasons.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -30,9 +30,7 @@ impl Shutdown {
     /// A token for one more thread.
     #[must_use]
     pub fn running(&self) -> Running {
-        Running {
-            _alive: self.alive.clone(),
-        }
+        Running { _alive: self.alive.clone() }
     }
 
     /// Waits until every token is dropped; false if that took longer than `patience`.

@@ -13,10 +13,7 @@ use crate::sources::mesh_file;
 
 /// Writes what `mesh` means for the node `here`.
 pub fn write(mesh: &Path, here: Here, output: Output) -> anyhow::Result<()> {
-    let about = About {
-        node: Some(here.node.to_string()),
-        ..About::default()
-    };
+    let about = About { node: Some(here.node.to_string()), ..About::default() };
     let mut desired = Desired::new(here);
     desired.replace(mesh_file::read(mesh)?);
     let snapshot = Snapshot::of_change(&compile::everything(&desired), about);

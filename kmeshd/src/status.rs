@@ -40,20 +40,13 @@ impl Began {
     /// Now, before the first thread is started.
     #[must_use]
     pub fn threads_at(at: Instant) -> Self {
-        Self {
-            at,
-            cpu: cpu(ClockId::ProcessCPUTime),
-        }
+        Self { at, cpu: cpu(ClockId::ProcessCPUTime) }
     }
 
     /// The phase that ends now, in the thread that did it from its beginning.
     #[must_use]
     pub fn phase(&self, name: &'static str) -> Phase {
-        Phase {
-            name,
-            wall: self.at.elapsed(),
-            cpu: self.cpu + cpu(ClockId::ThreadCPUTime),
-        }
+        Phase { name, wall: self.at.elapsed(), cpu: self.cpu + cpu(ClockId::ThreadCPUTime) }
     }
 }
 

@@ -11,17 +11,7 @@ fn main() {
     let clang = env::var("KMESH_CLANG").unwrap_or_else(|_| "clang-19".to_owned());
     let include = format!("/usr/include/{}-linux-gnu", env::consts::ARCH);
     let status = Command::new(&clang)
-        .args([
-            "-O2",
-            "-g",
-            "-target",
-            "bpf",
-            "-mcpu=v3",
-            "-I",
-            &include,
-            "-c",
-            "empty.bpf.c",
-        ])
+        .args(["-O2", "-g", "-target", "bpf", "-mcpu=v3", "-I", &include, "-c", "empty.bpf.c"])
         .arg("-o")
         .arg(&out)
         .status();

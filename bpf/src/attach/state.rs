@@ -102,10 +102,7 @@ impl HookState {
 fn judged(standing: Option<u32>, pinned: Option<u32>, record: HookRecord) -> Option<u32> {
     let there = [standing, pinned];
     let on_record = there.into_iter().flatten();
-    on_record
-        .into_iter()
-        .find(|id| *id == record.prog_id)
-        .or(standing)
+    on_record.into_iter().find(|id| *id == record.prog_id).or(standing)
 }
 
 /// What all hooks share: the cgroup, and the ids of the pinned maps.
@@ -128,11 +125,7 @@ impl Ground {
                 maps.insert(map, info.id);
             }
         }
-        Ok(Self {
-            cgroup_id,
-            cgroup: cgroup.to_owned(),
-            maps,
-        })
+        Ok(Self { cgroup_id, cgroup: cgroup.to_owned(), maps })
     }
 
     /// The programs that run at the hook, in order.
@@ -140,9 +133,7 @@ impl Ground {
         if hook.on_cgroup() {
             return k.effective(hook, &self.cgroup);
         }
-        self.maps
-            .get(&Map::Socket)
-            .map_or(Ok(Vec::new()), |id| k.sockhash_programs(*id))
+        self.maps.get(&Map::Socket).map_or(Ok(Vec::new()), |id| k.sockhash_programs(*id))
     }
 
     /// Maps of our names that the program uses and that are not the pinned ones.

@@ -18,40 +18,18 @@ pub fn compare(have: &Have, wanted: &Snapshot) -> Vec<Finding> {
     let mut findings = Vec::new();
     if there.settings != wanted.settings {
         let mut fields = Fields::default();
-        fields.field(
-            "metadata",
-            &there.settings.metadata,
-            &wanted.settings.metadata,
-        );
-        fields.field(
-            "peername",
-            &there.settings.peername,
-            &wanted.settings.peername,
-        );
+        fields.field("metadata", &there.settings.metadata, &wanted.settings.metadata);
+        fields.field("peername", &there.settings.peername, &wanted.settings.peername);
         let (have, want) = (&there.settings.exempt_ports, &wanted.settings.exempt_ports);
         fields.field("exempt ports", have, want);
         findings.push(differs("settings".to_owned(), &fields));
     }
     let key = |entry: &ServiceEntry| (entry.name.clone(), entry.port, entry.family, entry.kind);
     let text = |entry: &ServiceEntry| entry.key().to_string();
-    join(
-        &there.services,
-        &wanted.services,
-        key,
-        text,
-        service,
-        &mut findings,
-    );
+    join(&there.services, &wanted.services, key, text, service, &mut findings);
     let uid = |entry: &WorkloadEntry| entry.uid.clone();
     let text = |entry: &WorkloadEntry| format!("workload {}", entry.uid);
-    join(
-        &there.workloads,
-        &wanted.workloads,
-        uid,
-        text,
-        workload,
-        &mut findings,
-    );
+    join(&there.workloads, &wanted.workloads, uid, text, workload, &mut findings);
     findings.sort_unstable();
     findings
 }
@@ -73,16 +51,8 @@ fn join<T: PartialEq, K: Ord>(
             (None, Some(_)) => Ordering::Greater,
             (Some(one), Some(other)) => key(one).cmp(&key(other)),
         };
-        let one = if order == Ordering::Greater {
-            None
-        } else {
-            have.next()
-        };
-        let other = if order == Ordering::Less {
-            None
-        } else {
-            want.next()
-        };
+        let one = if order == Ordering::Greater { None } else { have.next() };
+        let other = if order == Ordering::Less { None } else { want.next() };
         match (one, other) {
             (Some(one), Some(other)) if one != other => {
                 findings.push(differs(text(one), &fields(one, other)));
@@ -114,10 +84,7 @@ impl Fields {
         text.extend(extra.map(|one| format!("has {one:?} too many")));
         if !text.is_empty() {
             let (here, there) = (have.len(), want.len());
-            self.0.push(format!(
-                "{name} ({here}, wanted {there}): {}",
-                text.join(", ")
-            ));
+            self.0.push(format!("{name} ({here}, wanted {there}): {}", text.join(", ")));
         }
     }
 }
@@ -130,9 +97,7 @@ fn service(have: &ServiceEntry, want: &ServiceEntry) -> Fields {
     fields.field("waypoint", &have.waypoint, &want.waypoint);
     let text = |entry: &ServiceEntry| -> Vec<String> {
         let endpoints = entry.endpoints.iter();
-        endpoints
-            .map(|at| format!("{} port {} ({})", at.workload, at.port, at.family))
-            .collect()
+        endpoints.map(|at| format!("{} port {} ({})", at.workload, at.port, at.family)).collect()
     };
     fields.list("endpoints", &text(have), &text(want));
     fields

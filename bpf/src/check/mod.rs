@@ -57,9 +57,8 @@ pub struct Invalid {
 fn list(problems: &[Problem]) -> String {
     const SHOWN: usize = 20;
     let shown = problems.iter().take(SHOWN);
-    let mut lines: Vec<_> = shown
-        .map(|problem| format!("{}: {}", problem.object, problem.problem))
-        .collect();
+    let mut lines: Vec<_> =
+        shown.map(|problem| format!("{}: {}", problem.object, problem.problem)).collect();
     if problems.len() > SHOWN {
         lines.push(format!("and {} more", problems.len() - SHOWN));
     }

@@ -18,10 +18,7 @@ const ENROL: &str = "start kmeshd, which enrols its pods again";
 /// leads to is fine: so is a host-network workload that serves nothing.
 #[must_use]
 pub fn check(have: &Have) -> Vec<Finding> {
-    let mut checker = Checker {
-        have,
-        findings: Vec::new(),
-    };
+    let mut checker = Checker { have, findings: Vec::new() };
     checker.generation();
     for (key, word) in have.frontends.iter() {
         checker.frontend(&key, word);
@@ -46,13 +43,7 @@ struct Checker<'a> {
 impl Checker<'_> {
     fn say(&mut self, layer: &'static str, object: String, problem: impl Into<String>) {
         let (severity, problem, fix) = (Severity::Error, problem.into(), SYNC.to_owned());
-        self.findings.push(Finding {
-            severity,
-            layer,
-            object,
-            problem,
-            fix,
-        });
+        self.findings.push(Finding { severity, layer, object, problem, fix });
     }
 
     fn generation(&mut self) {
@@ -95,10 +86,7 @@ impl Checker<'_> {
             }
             kind => {
                 let object = format!("frontend {} port {}", key.address(), key.port());
-                (
-                    object,
-                    Some(format!("has kind {kind}, which no Kmesh writes")),
-                )
+                (object, Some(format!("has kind {kind}, which no Kmesh writes")))
             }
         };
         if word.tag() != key.tag() {
@@ -117,30 +105,18 @@ impl Checker<'_> {
             self.say("references", object(), "its name cannot be read");
         }
         if have.services.twins().contains(&index) {
-            self.say(
-                "references",
-                object(),
-                "another record has the same name, port and family",
-            );
+            self.say("references", object(), "another record has the same name, port and family");
         }
         let (count, capacity) = (record.word.count(), record.capacity);
         if count > capacity {
-            self.say(
-                "counts",
-                object(),
-                format!("uses {count} slots, owns {capacity}"),
-            );
+            self.say("counts", object(), format!("uses {count} slots, owns {capacity}"));
         } else if have.slots.is_damaged(index) {
             let problem = "its slots overlap another service's, or end beyond the last one";
             self.say("counts", object(), problem);
         }
         let flagged = record.word.has(ServiceWord::WAYPOINT);
         if flagged != record.waypoint.service().is_some() {
-            self.say(
-                "references",
-                object(),
-                "its waypoint flag and its waypoint word disagree",
-            );
+            self.say("references", object(), "its waypoint flag and its waypoint word disagree");
         }
         self.waypoint(&object, record.waypoint);
         for word in have.slots.of(record) {
@@ -159,21 +135,10 @@ impl Checker<'_> {
             self.say("references", object(), problem);
             return;
         };
-        let dialled = if word.v6() {
-            record.v6().is_some()
-        } else {
-            record.word.v4().is_some()
-        };
+        let dialled = if word.v6() { record.v6().is_some() } else { record.word.v4().is_some() };
         if !dialled {
-            let (uid, family) = (
-                have.record_uid(record),
-                if word.v6() { "IPv6" } else { "IPv4" },
-            );
-            self.say(
-                "references",
-                object(),
-                format!("endpoint {uid} has no {family} address"),
-            );
+            let (uid, family) = (have.record_uid(record), if word.v6() { "IPv6" } else { "IPv4" });
+            self.say("references", object(), format!("endpoint {uid} has no {family} address"));
         }
     }
 
@@ -208,9 +173,7 @@ impl Checker<'_> {
     fn managers(&mut self) {
         let have = self.have;
         for (cookie, word) in &have.managers {
-            let lost = word
-                .backend()
-                .filter(|index| have.backends.get(*index).is_none());
+            let lost = word.backend().filter(|index| have.backends.get(*index).is_none());
             let problem = if word.tag() != cookie_tag(*cookie) {
                 "carries the tag of another pod: programs pass its connections".to_owned()
             } else if let Some(index) = lost {
@@ -220,13 +183,7 @@ impl Checker<'_> {
             };
             let object = format!("pod with netns cookie {cookie}");
             let (severity, fix) = (Severity::Error, ENROL.to_owned());
-            self.findings.push(Finding {
-                severity,
-                layer: "references",
-                object,
-                problem,
-                fix,
-            });
+            self.findings.push(Finding { severity, layer: "references", object, problem, fix });
         }
     }
 

@@ -6,12 +6,7 @@ use crate::want::{
 };
 
 fn key(name: &str, kind: Kind) -> ServiceKey {
-    ServiceKey {
-        name: name.into(),
-        port: 80,
-        family: Family::V4,
-        kind,
-    }
+    ServiceKey { name: name.into(), port: 80, family: Family::V4, kind }
 }
 
 fn good() -> Change {
@@ -20,11 +15,7 @@ fn good() -> Change {
         addresses: vec![[10, 0, 0, 1].into()],
         ..Workload::default()
     };
-    let endpoint = Endpoint {
-        workload: "a".into(),
-        port: 8080,
-        family: Family::V4,
-    };
+    let endpoint = Endpoint { workload: "a".into(), port: 8080, family: Family::V4 };
     let service = Service {
         vips: vec![[10, 96, 0, 1].into()],
         endpoints: vec![endpoint],
@@ -85,24 +76,16 @@ const SPOILED: [Spoiled; 20] = [
         service(c).endpoints.push(again);
     }),
     ("waypoint ns/w port 15008 (IPv4) is not known", |c| {
-        service(c).waypoint = Some(WaypointRef {
-            name: "ns/w".into(),
-            port: 15008,
-        });
+        service(c).waypoint = Some(WaypointRef { name: "ns/w".into(), port: 15008 });
     }),
     ("its waypoint's name is empty", |c| {
-        workload(c).waypoint = Some(WaypointRef {
-            name: "".into(),
-            port: 15008,
-        });
+        workload(c).waypoint = Some(WaypointRef { name: "".into(), port: 15008 });
     }),
     ("is not IPv4", |c| {
         service(c).vips.push("fd00::1".parse().expect("an address"));
     }),
     ("write it as 10.0.0.9", |c| {
-        workload(c)
-            .addresses
-            .push("::ffff:10.0.0.9".parse().expect("an address"));
+        workload(c).addresses.push("::ffff:10.0.0.9".parse().expect("an address"));
     }),
     ("0.0.0.0 is no address of one host", |c| {
         service(c).vips.push([0, 0, 0, 0].into());
@@ -111,8 +94,7 @@ const SPOILED: [Spoiled; 20] = [
         c.services[0].0.kind = Kind::Waypoint;
     }),
     ("its uid has 600 bytes; the tables hold at most 512", |c| {
-        c.workloads
-            .push(("x".repeat(600).into(), Some(Workload::default())));
+        c.workloads.push(("x".repeat(600).into(), Some(Workload::default())));
     }),
     ("its uid is empty", |c| c.workloads.push(("".into(), None))),
     ("its identity has control characters", |c| {
@@ -120,10 +102,7 @@ const SPOILED: [Spoiled; 20] = [
     }),
     ("17 exempt ports; there is room for 16", |c| {
         let exempt_ports = (1..18).collect();
-        c.settings = Some(Settings {
-            exempt_ports,
-            ..Settings::default()
-        });
+        c.settings = Some(Settings { exempt_ports, ..Settings::default() });
     }),
     ("endpoint a is removed by the same change", |c| {
         c.workloads[0].1 = None;

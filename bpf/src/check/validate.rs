@@ -50,20 +50,14 @@ struct Judge<'a> {
 
 impl<'a> Judge<'a> {
     fn say(&mut self, object: &dyn Fn() -> String, problem: impl Into<String>) {
-        self.problems.push(Problem {
-            object: object(),
-            problem: problem.into(),
-        });
+        self.problems.push(Problem { object: object(), problem: problem.into() });
     }
 
     fn collect(&mut self) {
         let change = self.change;
         for (uid, workload) in &change.workloads {
             if self.workloads.insert(uid, workload.as_ref()).is_some() {
-                self.say(
-                    &|| format!("workload {uid}"),
-                    "is there twice; keep one of them",
-                );
+                self.say(&|| format!("workload {uid}"), "is there twice; keep one of them");
             }
         }
         let mut keys = HashSet::with_capacity(change.services.len());
@@ -93,19 +87,13 @@ impl<'a> Judge<'a> {
         }
         if service.endpoints.len() > ServiceWord::MAX_COUNT as usize {
             let (there, max) = (service.endpoints.len(), ServiceWord::MAX_COUNT);
-            self.say(
-                &object,
-                format!("has {there} endpoints; a service holds at most {max}"),
-            );
+            self.say(&object, format!("has {there} endpoints; a service holds at most {max}"));
         }
         let mut seen = HashSet::with_capacity(service.endpoints.len());
         for endpoint in &service.endpoints {
             if !seen.insert(endpoint) {
                 let (uid, port) = (&endpoint.workload, endpoint.port);
-                self.say(
-                    &object,
-                    format!("endpoint {uid} port {port} is there twice"),
-                );
+                self.say(&object, format!("endpoint {uid} port {port} is there twice"));
             }
             self.endpoint(&object, endpoint);
         }
@@ -120,10 +108,7 @@ impl<'a> Judge<'a> {
             self.say(&object, "a waypoint has no waypoint itself; take it out");
         }
         if service.mode == Mode::Passthrough {
-            self.say(
-                &object,
-                "a waypoint cannot be PASSTHROUGH; choose another mode",
-            );
+            self.say(&object, "a waypoint cannot be PASSTHROUGH; choose another mode");
         }
     }
 
@@ -132,10 +117,7 @@ impl<'a> Judge<'a> {
         for vip in &service.vips {
             if Family::of(*vip) != key.family {
                 let family = key.family;
-                self.say(
-                    &object,
-                    format!("VIP {vip} is not {family}; give it to its family"),
-                );
+                self.say(&object, format!("VIP {vip} is not {family}; give it to its family"));
             }
             self.address(&object, *vip);
             self.claim(&object, at, FrontendKey::service(*vip, key.port), || {
@@ -145,16 +127,9 @@ impl<'a> Judge<'a> {
     }
 
     fn endpoint(&mut self, object: &dyn Fn() -> String, endpoint: &'a Endpoint) {
-        let Endpoint {
-            workload: uid,
-            port,
-            family,
-        } = endpoint;
+        let Endpoint { workload: uid, port, family } = endpoint;
         if *port == 0 {
-            self.say(
-                object,
-                format!("endpoint {uid}: port 0 is no port; give 1 to 65535"),
-            );
+            self.say(object, format!("endpoint {uid}: port 0 is no port; give 1 to 65535"));
         }
         match self.workloads.get(&**uid) {
             Some(Some(workload)) => {
@@ -183,10 +158,7 @@ impl<'a> Judge<'a> {
         let WaypointRef { name, port } = waypoint;
         self.name(object, "its waypoint's name", name);
         if *port == 0 {
-            self.say(
-                object,
-                format!("waypoint {name}: port 0 is no port; give 1 to 65535"),
-            );
+            self.say(object, format!("waypoint {name}: port 0 is no port; give 1 to 65535"));
         }
         if self.change.all_services && !self.waypoints.contains(&(&**name, *port, of)) {
             let problem =
@@ -202,11 +174,7 @@ impl<'a> Judge<'a> {
         if let Some(identity) = &workload.identity {
             self.name(&object, "its identity", identity);
         }
-        let dialled = workload
-            .v4
-            .map(IpAddr::V4)
-            .into_iter()
-            .chain(workload.v6.map(IpAddr::V6));
+        let dialled = workload.v4.map(IpAddr::V4).into_iter().chain(workload.v6.map(IpAddr::V6));
         for address in dialled {
             self.address(&object, address);
         }
@@ -218,11 +186,7 @@ impl<'a> Judge<'a> {
         }
         if let Some(waypoint) = &workload.waypoint {
             for family in [Family::V4, Family::V6] {
-                if workload
-                    .addresses
-                    .iter()
-                    .any(|address| Family::of(*address) == family)
-                {
+                if workload.addresses.iter().any(|address| Family::of(*address) == family) {
                     self.waypoint(&object, waypoint, family);
                 }
             }
@@ -233,10 +197,7 @@ impl<'a> Judge<'a> {
         let object = || "settings".to_owned();
         let ports = &settings.exempt_ports;
         if ports.len() > EXEMPT_PORTS {
-            let problem = format!(
-                "{} exempt ports; there is room for {EXEMPT_PORTS}",
-                ports.len()
-            );
+            let problem = format!("{} exempt ports; there is room for {EXEMPT_PORTS}", ports.len());
             self.say(&object, problem);
         }
         if ports.contains(&0) {
@@ -254,10 +215,7 @@ impl<'a> Judge<'a> {
         let problem = if name.is_empty() {
             format!("{which} is empty; give one")
         } else if name.len() > NAME_MAX {
-            format!(
-                "{which} has {} bytes; the tables hold at most {NAME_MAX}",
-                name.len()
-            )
+            format!("{which} has {} bytes; the tables hold at most {NAME_MAX}", name.len())
         } else {
             format!("{which} has control characters; take them out")
         };
@@ -269,10 +227,7 @@ impl<'a> Judge<'a> {
             self.say(object, format!("{address} is no address of one host"));
         } else if address.to_canonical() != address {
             let plain = address.to_canonical();
-            self.say(
-                object,
-                format!("{address} is an IPv4 address; write it as {plain}"),
-            );
+            self.say(object, format!("{address} is an IPv4 address; write it as {plain}"));
         }
     }
 

@@ -87,11 +87,7 @@ pub enum KernelError {
 }
 
 fn key_text(key: &str) -> String {
-    if key.is_empty() {
-        String::new()
-    } else {
-        format!(" at key {key}")
-    }
+    if key.is_empty() { String::new() } else { format!(" at key {key}") }
 }
 
 /// How an update treats what is there; the flags of `BPF_MAP_UPDATE_ELEM`.

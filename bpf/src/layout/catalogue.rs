@@ -118,10 +118,7 @@ impl Map {
     /// Its shape, for the check against what the kernel says.
     #[must_use]
     pub fn shape(self) -> MapShape {
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "a record is a few hundred bytes"
-        )]
+        #[expect(clippy::cast_possible_truncation, reason = "a record is a few hundred bytes")]
         let of = |kind, key_size: usize, value_size: usize, flags| MapShape {
             kind,
             key_size: key_size as u32,
@@ -292,36 +289,16 @@ pub struct Counter {
 
 /// Every counter, by index. The one table that dump, status and metrics use.
 pub const COUNTERS: [Counter; 19] = [
-    Counter {
-        index: 0,
-        name: "steered",
-        help: "connections sent to an endpoint of a service",
-    },
-    Counter {
-        index: 1,
-        name: "waypoint",
-        help: "connections sent to a waypoint",
-    },
+    Counter { index: 0, name: "steered", help: "connections sent to an endpoint of a service" },
+    Counter { index: 1, name: "waypoint", help: "connections sent to a waypoint" },
     Counter {
         index: 2,
         name: "waypoint_self",
         help: "connections of a waypoint sent to an endpoint",
     },
-    Counter {
-        index: 3,
-        name: "miss",
-        help: "connections to no known service, passed",
-    },
-    Counter {
-        index: 4,
-        name: "bypass",
-        help: "connections of bypassed pods, passed",
-    },
-    Counter {
-        index: 5,
-        name: "passthrough",
-        help: "connections to PASSTHROUGH services, passed",
-    },
+    Counter { index: 3, name: "miss", help: "connections to no known service, passed" },
+    Counter { index: 4, name: "bypass", help: "connections of bypassed pods, passed" },
+    Counter { index: 5, name: "passthrough", help: "connections to PASSTHROUGH services, passed" },
     Counter {
         index: 6,
         name: "unsynced",
@@ -332,31 +309,11 @@ pub const COUNTERS: [Counter; 19] = [
         name: "refused_empty",
         help: "refused: the service has no endpoint to use",
     },
-    Counter {
-        index: 8,
-        name: "refused_family",
-        help: "refused: IPv4 socket, IPv6-only target",
-    },
-    Counter {
-        index: 9,
-        name: "refused_waypoint",
-        help: "refused: the waypoint has no endpoint",
-    },
-    Counter {
-        index: 10,
-        name: "refused_fastopen",
-        help: "refused: TCP Fast Open to a waypoint",
-    },
-    Counter {
-        index: 11,
-        name: "refused_mptcp",
-        help: "refused: MPTCP to a waypoint",
-    },
-    Counter {
-        index: 12,
-        name: "refused_stale",
-        help: "refused: tables changed under every retry",
-    },
+    Counter { index: 8, name: "refused_family", help: "refused: IPv4 socket, IPv6-only target" },
+    Counter { index: 9, name: "refused_waypoint", help: "refused: the waypoint has no endpoint" },
+    Counter { index: 10, name: "refused_fastopen", help: "refused: TCP Fast Open to a waypoint" },
+    Counter { index: 11, name: "refused_mptcp", help: "refused: MPTCP to a waypoint" },
+    Counter { index: 12, name: "refused_stale", help: "refused: tables changed under every retry" },
     Counter {
         index: 13,
         name: "refused_storage",
@@ -367,11 +324,7 @@ pub const COUNTERS: [Counter; 19] = [
         name: "retried",
         help: "look-ups repeated because an element was recycled",
     },
-    Counter {
-        index: 15,
-        name: "metadata_sent",
-        help: "first sends that carried the metadata",
-    },
+    Counter { index: 15, name: "metadata_sent", help: "first sends that carried the metadata" },
     Counter {
         index: 16,
         name: "metadata_failed",

@@ -31,21 +31,13 @@ impl FrontendKey {
     /// The key of a service's VIP at `port` (host order).
     #[must_use]
     pub fn service(vip: IpAddr, port: u16) -> Self {
-        Self {
-            addr: mapped(vip),
-            port: port.to_be_bytes(),
-            kind: Self::SERVICE.to_ne_bytes(),
-        }
+        Self { addr: mapped(vip), port: port.to_be_bytes(), kind: Self::SERVICE.to_ne_bytes() }
     }
 
     /// The key of a workload's own address.
     #[must_use]
     pub fn workload(address: IpAddr) -> Self {
-        Self {
-            addr: mapped(address),
-            port: [0; 2],
-            kind: Self::WORKLOAD.to_ne_bytes(),
-        }
+        Self { addr: mapped(address), port: [0; 2], kind: Self::WORKLOAD.to_ne_bytes() }
     }
 
     /// The address, IPv4 as such.
@@ -70,10 +62,7 @@ impl FrontendKey {
     #[must_use]
     pub fn tag(&self) -> u32 {
         let mut words = [0; 5];
-        for (word, bytes) in words
-            .iter_mut()
-            .zip(bytemuck::bytes_of(self).chunks_exact(4))
-        {
+        for (word, bytes) in words.iter_mut().zip(bytemuck::bytes_of(self).chunks_exact(4)) {
             *word = u32::from_ne_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
         }
         tag32(&words)
@@ -153,9 +142,7 @@ impl BackendRecord {
     /// The IPv6 address, if set.
     #[must_use]
     pub fn v6(&self) -> Option<Ipv6Addr> {
-        self.word
-            .has(BackendWord::V6)
-            .then(|| Ipv6Addr::from(self.v6))
+        self.word.has(BackendWord::V6).then(|| Ipv6Addr::from(self.v6))
     }
 }
 

@@ -19,10 +19,7 @@ pub fn tag32(words: &[u32]) -> u32 {
 /// The 16-bit tag of a netns cookie in its [`ManagerWord`].
 #[must_use]
 pub fn cookie_tag(cookie: u64) -> u16 {
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "the two halves of the cookie"
-    )]
+    #[expect(clippy::cast_possible_truncation, reason = "the two halves of the cookie")]
     let words = [cookie as u32, (cookie >> 32) as u32];
     #[expect(clippy::cast_possible_truncation, reason = "the tag is the low half")]
     let tag = tag32(&words) as u16;
@@ -205,10 +202,7 @@ impl BackendWord {
     /// The IPv4 address, if set.
     #[must_use]
     pub fn v4(self) -> Option<Ipv4Addr> {
-        #[expect(
-            clippy::cast_possible_truncation,
-            reason = "the address is the low half"
-        )]
+        #[expect(clippy::cast_possible_truncation, reason = "the address is the low half")]
         let address = (self.0 as u32).to_ne_bytes();
         self.has(Self::V4).then(|| Ipv4Addr::from(address))
     }

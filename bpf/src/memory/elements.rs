@@ -133,10 +133,7 @@ impl Tables for MemoryKernel {
     fn grace(&mut self) -> Result<(), KernelError> {
         if let Some((_, errno)) = self.enter() {
             let source = io::Error::from_raw_os_error(errno);
-            return Err(KernelError::System {
-                op: "wait for a grace period".to_owned(),
-                source,
-            });
+            return Err(KernelError::System { op: "wait for a grace period".to_owned(), source });
         }
         self.graces += 1;
         Ok(())

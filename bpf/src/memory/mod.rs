@@ -180,14 +180,12 @@ impl MemoryKernel {
 
     fn stored(&self, map: Map) -> Result<&Stored, KernelError> {
         let id = self.open.get(&map);
-        id.and_then(|id| self.maps.get(id))
-            .ok_or_else(|| error("open", map, &[], libc::EBADF))
+        id.and_then(|id| self.maps.get(id)).ok_or_else(|| error("open", map, &[], libc::EBADF))
     }
 
     fn stored_mut(&mut self, map: Map) -> Result<&mut Stored, KernelError> {
         let id = self.open.get(&map);
-        id.and_then(|id| self.maps.get_mut(id))
-            .ok_or_else(|| error("open", map, &[], libc::EBADF))
+        id.and_then(|id| self.maps.get_mut(id)).ok_or_else(|| error("open", map, &[], libc::EBADF))
     }
 
     fn put(
@@ -275,15 +273,8 @@ impl Stored {
 
 /// The error of one element.
 fn error(op: &'static str, map: Map, key: &[u8], errno: i32) -> KernelError {
-    let key = key
-        .iter()
-        .fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
-    KernelError::Map {
-        op,
-        map,
-        key,
-        source: io::Error::from_raw_os_error(errno),
-    }
+    let key = key.iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
+    KernelError::Map { op, map, key, source: io::Error::from_raw_os_error(errno) }
 }
 
 /// The error of a fault: a full map is told as the kernel's `E2BIG`.

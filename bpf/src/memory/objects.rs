@@ -13,44 +13,26 @@ use crate::layout::{Hook, Limits, Map};
 use crate::ours;
 
 fn on_pin(op: &'static str, path: &Path) -> impl Fn(io::Error) -> KernelError {
-    move |source| KernelError::Pin {
-        op,
-        path: path.to_owned(),
-        source,
-    }
+    move |source| KernelError::Pin { op, path: path.to_owned(), source }
 }
 
 fn on_hook(op: &'static str, hook: Hook, target: &Path) -> impl Fn(io::Error) -> KernelError {
-    move |source| KernelError::Attach {
-        op,
-        hook,
-        target: target.to_owned(),
-        source,
-    }
+    move |source| KernelError::Attach { op, hook, target: target.to_owned(), source }
 }
 
 fn on_id(op: &'static str, id: u32) -> impl Fn(io::Error) -> KernelError {
-    move |source| KernelError::System {
-        op: format!("{op} {id}"),
-        source,
-    }
+    move |source| KernelError::System { op: format!("{op} {id}"), source }
 }
 
 impl Objects for MemoryKernel {
     fn build(&self, hook: Hook) -> u64 {
-        self.things
-            .builds
-            .get(&hook)
-            .copied()
-            .unwrap_or(BUILD + hook.index() as u64)
+        self.things.builds.get(&hook).copied().unwrap_or(BUILD + hook.index() as u64)
     }
 
     fn lock_dir(&self, dir: &Path) -> Result<DirLock, KernelError> {
         match self.things.files.get(dir) {
             Some(Entry::Dir) => Ok(DirLock::default()),
-            _ => Err(on_pin("lock", dir)(io::Error::from_raw_os_error(
-                libc::ENOENT,
-            ))),
+            _ => Err(on_pin("lock", dir)(io::Error::from_raw_os_error(libc::ENOENT))),
         }
     }
 
@@ -77,11 +59,7 @@ impl Objects for MemoryKernel {
         if self.things.files.get(dir) != Some(&Entry::Dir) {
             return Ok(None);
         }
-        let inside = self
-            .things
-            .files
-            .iter()
-            .filter(|(path, _)| path.parent() == Some(dir));
+        let inside = self.things.files.iter().filter(|(path, _)| path.parent() == Some(dir));
         let entries = inside.filter_map(|(path, entry)| {
             let kind = match entry {
                 Entry::Dir => EntryKind::Dir,
@@ -96,10 +74,7 @@ impl Objects for MemoryKernel {
     fn make_dir(&mut self, dir: &Path) -> Result<(), KernelError> {
         self.call().map_err(on_pin("make directory", dir))?;
         for dir in dir.ancestors() {
-            self.things
-                .files
-                .entry(dir.to_owned())
-                .or_insert(Entry::Dir);
+            self.things.files.entry(dir.to_owned()).or_insert(Entry::Dir);
         }
         Ok(())
     }
@@ -107,12 +82,7 @@ impl Objects for MemoryKernel {
     fn remove_dir(&mut self, dir: &Path) -> Result<(), KernelError> {
         let failed = on_pin("remove directory", dir);
         self.call().map_err(&failed)?;
-        if self
-            .things
-            .files
-            .keys()
-            .any(|path| path.parent() == Some(dir))
-        {
+        if self.things.files.keys().any(|path| path.parent() == Some(dir)) {
             return Err(failed(io::Error::from_raw_os_error(libc::ENOTEMPTY)));
         }
         self.things.files.remove(dir);
@@ -123,8 +93,7 @@ impl Objects for MemoryKernel {
         let failed = on_pin("make symbolic link", path);
         self.call().map_err(&failed)?;
         self.things.files.remove(path);
-        self.put_entry(path, Entry::Symlink(text.to_owned()))
-            .map_err(failed)
+        self.put_entry(path, Entry::Symlink(text.to_owned())).map_err(failed)
     }
 
     fn pin(&mut self, id: Id, path: &Path) -> Result<(), KernelError> {
@@ -187,14 +156,10 @@ impl Objects for MemoryKernel {
         _limits: &Limits,
         path: &Path,
     ) -> Result<ProgInfo, KernelError> {
-        let failed = |error: io::Error| KernelError::Load {
-            hook,
-            reason: error.to_string(),
-        };
+        let failed = |error: io::Error| KernelError::Load { hook, reason: error.to_string() };
         self.call().map_err(failed)?;
         let info = self.prog_of(hook, maps).map_err(failed)?;
-        self.put_entry(path, Entry::Pin(Id::Prog(info.id)))
-            .map_err(on_pin("pin", path))?;
+        self.put_entry(path, Entry::Pin(Id::Prog(info.id))).map_err(on_pin("pin", path))?;
         self.things.progs.insert(info.id, info.clone());
         Ok(info)
     }
@@ -213,15 +178,8 @@ impl Objects for MemoryKernel {
         self.last_id += 1;
         let (id, kind) = (self.last_id, ours::LINK_CGROUP);
         let attach_type = hook.attach_type();
-        let info = LinkInfo {
-            id,
-            kind,
-            prog_id,
-            cgroup_id,
-            attach_type,
-        };
-        self.put_entry(link, Entry::Pin(Id::Link(id)))
-            .map_err(on_pin("pin", link))?;
+        let info = LinkInfo { id, kind, prog_id, cgroup_id, attach_type };
+        self.put_entry(link, Entry::Pin(Id::Link(id))).map_err(on_pin("pin", link))?;
         self.things.links.insert(id, info.clone());
         Ok(info)
     }
@@ -274,13 +232,7 @@ impl Objects for MemoryKernel {
     }
 
     fn sockhash_programs(&self, map_id: u32) -> Result<Vec<u32>, KernelError> {
-        Ok(self
-            .things
-            .sockhashes
-            .get(&map_id)
-            .copied()
-            .into_iter()
-            .collect())
+        Ok(self.things.sockhashes.get(&map_id).copied().into_iter().collect())
     }
 
     fn effective(&self, hook: Hook, cgroup: &Path) -> Result<Vec<u32>, KernelError> {
@@ -288,23 +240,13 @@ impl Objects for MemoryKernel {
         let here = |link: &&LinkInfo| {
             link.cgroup_id == cgroup_id && link.attach_type == hook.attach_type()
         };
-        Ok(self
-            .things
-            .links
-            .values()
-            .filter(here)
-            .map(|link| link.prog_id)
-            .collect())
+        Ok(self.things.links.values().filter(here).map(|link| link.prog_id).collect())
     }
 
     fn cgroup_id(&self, path: &Path) -> Result<u64, KernelError> {
-        self.things
-            .cgroups
-            .get(path)
-            .copied()
-            .ok_or_else(|| KernelError::System {
-                op: format!("look at cgroup {}", path.display()),
-                source: io::Error::from_raw_os_error(libc::ENOENT),
-            })
+        self.things.cgroups.get(path).copied().ok_or_else(|| KernelError::System {
+            op: format!("look at cgroup {}", path.display()),
+            source: io::Error::from_raw_os_error(libc::ENOENT),
+        })
     }
 }

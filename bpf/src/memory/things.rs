@@ -39,9 +39,7 @@ impl MemoryKernel {
     /// Lets a cgroup be.
     pub fn add_cgroup(&mut self, path: impl Into<PathBuf>) {
         self.last_id += 1;
-        self.things
-            .cgroups
-            .insert(path.into(), u64::from(self.last_id));
+        self.things.cgroups.insert(path.into(), u64::from(self.last_id));
     }
 
     /// Removes a cgroup: its links hold none any more.
@@ -132,45 +130,24 @@ impl MemoryKernel {
             }
         }
         self.maps.retain(|id, _| live.contains(&Id::Map(*id)));
-        self.things
-            .progs
-            .retain(|id, _| live.contains(&Id::Prog(*id)));
-        self.things
-            .links
-            .retain(|id, _| live.contains(&Id::Link(*id)));
-        self.things
-            .sockhashes
-            .retain(|map, _| live.contains(&Id::Map(*map)));
+        self.things.progs.retain(|id, _| live.contains(&Id::Prog(*id)));
+        self.things.links.retain(|id, _| live.contains(&Id::Link(*id)));
+        self.things.sockhashes.retain(|map, _| live.contains(&Id::Map(*map)));
     }
 
     /// What an object keeps alive.
     fn held_by(&self, id: Id) -> Vec<Id> {
         match id {
-            Id::Link(id) => self
-                .things
-                .links
-                .get(&id)
-                .map(|link| Id::Prog(link.prog_id))
-                .into_iter()
-                .collect(),
-            Id::Prog(id) => {
-                let maps = self
-                    .things
-                    .progs
-                    .get(&id)
-                    .map(|prog| prog.map_ids.as_slice());
-                maps.unwrap_or_default()
-                    .iter()
-                    .map(|id| Id::Map(*id))
-                    .collect()
+            Id::Link(id) => {
+                self.things.links.get(&id).map(|link| Id::Prog(link.prog_id)).into_iter().collect()
             }
-            Id::Map(id) => self
-                .things
-                .sockhashes
-                .get(&id)
-                .map(|id| Id::Prog(*id))
-                .into_iter()
-                .collect(),
+            Id::Prog(id) => {
+                let maps = self.things.progs.get(&id).map(|prog| prog.map_ids.as_slice());
+                maps.unwrap_or_default().iter().map(|id| Id::Map(*id)).collect()
+            }
+            Id::Map(id) => {
+                self.things.sockhashes.get(&id).map(|id| Id::Prog(*id)).into_iter().collect()
+            }
         }
     }
 
@@ -185,13 +162,6 @@ impl MemoryKernel {
         self.last_id += 1;
         let name = hook.name().to_owned();
         let (id, kind) = (self.last_id, ours::prog_type(hook));
-        Ok(ProgInfo {
-            id,
-            kind,
-            name,
-            tag: self.build(hook),
-            map_ids,
-            verified_insns: 1,
-        })
+        Ok(ProgInfo { id, kind, name, tag: self.build(hook), map_ids, verified_insns: 1 })
     }
 }

@@ -48,11 +48,7 @@ pub(super) struct Flips {
 impl Groups {
     /// Where steps for a record of this kind belong.
     pub(super) fn flips(&mut self, kind: u8) -> &mut Flips {
-        if kind == KIND_WAYPOINT {
-            &mut self.waypoints
-        } else {
-            &mut self.services
-        }
+        if kind == KIND_WAYPOINT { &mut self.waypoints } else { &mut self.services }
     }
 }
 
@@ -89,15 +85,7 @@ pub(super) struct Draft<'a> {
 fn pools(have: &Have) -> [Pool<'_>; 4] {
     let meta = have.meta();
     let stock = |map, free, waiting, reserved, end, limit, patience| {
-        Pool::new(Stock {
-            map,
-            free,
-            waiting,
-            reserved,
-            end,
-            limit,
-            patience,
-        })
+        Pool::new(Stock { map, free, waiting, reserved, end, limit, patience })
     };
     let (backends, services, slots) = (&have.backends, &have.services, &have.slots);
     [
@@ -144,18 +132,8 @@ impl<'a> Draft<'a> {
     /// An empty draft.
     pub(super) fn new(have: &'a Have, change: &'a Change) -> Self {
         let [backends, services, slots, names] = pools(have);
-        let uids = change
-            .workloads
-            .iter()
-            .enumerate()
-            .map(|(at, (uid, _))| (&**uid, at))
-            .collect();
-        let keys = change
-            .services
-            .iter()
-            .enumerate()
-            .map(|(at, (key, _))| (key, at))
-            .collect();
+        let uids = change.workloads.iter().enumerate().map(|(at, (uid, _))| (&**uid, at)).collect();
+        let keys = change.services.iter().enumerate().map(|(at, (key, _))| (key, at)).collect();
         Self {
             have,
             change,
@@ -181,11 +159,7 @@ impl<'a> Draft<'a> {
     /// The first chunk and the length of a name, written if it is new.
     pub(super) fn intern(&mut self, name: &'a str) -> (u32, u16) {
         let len = u16::try_from(name.len()).unwrap_or(u16::MAX);
-        let known = self
-            .have
-            .names
-            .find(name)
-            .or_else(|| self.fresh_names.get(name).copied());
+        let known = self.have.names.find(name).or_else(|| self.fresh_names.get(name).copied());
         if let Some(start) = known {
             return (start, len);
         }
@@ -205,21 +179,13 @@ impl<'a> Draft<'a> {
         family: Family,
     ) -> Result<WaypointWord, PlanError> {
         let WaypointRef { name, port } = waypoint.clone();
-        let key = ServiceKey {
-            name,
-            port,
-            family,
-            kind: Kind::Waypoint,
-        };
+        let key = ServiceKey { name, port, family, kind: Kind::Waypoint };
         let index = match self.keys.get(&key) {
             Some(at) => Some(self.service_at[*at]).filter(|index| *index != NONE),
             None if self.change.all_services => None,
             None => self.have.service_index(&key),
         };
-        let unknown = || PlanError::UnknownWaypoint {
-            object: object(),
-            waypoint: key.to_string(),
-        };
+        let unknown = || PlanError::UnknownWaypoint { object: object(), waypoint: key.to_string() };
         Ok(WaypointWord::new(index.ok_or_else(unknown)?))
     }
 
@@ -243,10 +209,7 @@ impl<'a> Draft<'a> {
                 None => continue,
             };
             let word = word.with_backend(to);
-            self.groups.managers.push(Step::Manager {
-                cookie: *cookie,
-                word,
-            });
+            self.groups.managers.push(Step::Manager { cookie: *cookie, word });
         }
     }
 
@@ -271,11 +234,7 @@ impl<'a> Draft<'a> {
         let needed = (self.have.frontends.len() + added - removes.len()) as u64;
         let limit = self.have.limits().frontends;
         if needed > u64::from(limit) && added > 0 {
-            return Err(PlanError::Full {
-                map: Map::Frontend,
-                needed,
-                limit,
-            });
+            return Err(PlanError::Full { map: Map::Frontend, needed, limit });
         }
         let pools = [&self.backends, &self.services, &self.slots, &self.names];
         for pool in pools {

@@ -19,9 +19,7 @@ impl Draft<'_> {
         }
         for ((uid, workload), index) in change.workloads.iter().zip(self.workload_at.clone()) {
             for address in workload.iter().flat_map(|workload| &workload.addresses) {
-                self.lead(FrontendKey::workload(*address), index, &|| {
-                    workload_text(uid)
-                })?;
+                self.lead(FrontendKey::workload(*address), index, &|| workload_text(uid))?;
             }
         }
         self.remove_services();
@@ -46,11 +44,7 @@ impl Draft<'_> {
                 0 => key.address().to_string(),
                 port => format!("{} port {port}", key.address()),
             };
-            return Err(PlanError::AddressTaken {
-                address,
-                held_by,
-                wanted_by: wanted_by(),
-            });
+            return Err(PlanError::AddressTaken { address, held_by, wanted_by: wanted_by() });
         }
         self.groups.puts.push(Step::Frontend { key, word });
         Ok(())
@@ -103,11 +97,7 @@ impl Draft<'_> {
 
     fn remove_kind(&mut self, kind: u16) {
         let have = self.have;
-        let keys = have
-            .frontends
-            .iter()
-            .map(|(key, _)| key)
-            .filter(|key| key.kind() == kind);
+        let keys = have.frontends.iter().map(|(key, _)| key).filter(|key| key.kind() == kind);
         let mut keys: Vec<_> = keys.filter(|key| !self.claims.contains_key(key)).collect();
         keys.sort_unstable();
         self.remove(keys);
@@ -120,23 +110,14 @@ impl Draft<'_> {
         }
         let foreign = |key: &FrontendKey| key.kind() > FrontendKey::WORKLOAD;
         let have = self.have;
-        let mut keys: Vec<_> = have
-            .frontends
-            .iter()
-            .map(|(key, _)| key)
-            .filter(foreign)
-            .collect();
+        let mut keys: Vec<_> = have.frontends.iter().map(|(key, _)| key).filter(foreign).collect();
         keys.sort_unstable();
         self.remove(keys);
     }
 
     fn remove(&mut self, keys: Vec<FrontendKey>) {
-        let gone = keys
-            .into_iter()
-            .filter(|key| !self.claims.contains_key(key));
-        self.groups
-            .removes
-            .extend(gone.map(|key| Step::RemoveFrontend { key }));
+        let gone = keys.into_iter().filter(|key| !self.claims.contains_key(key));
+        self.groups.removes.extend(gone.map(|key| Step::RemoveFrontend { key }));
     }
 }
 

@@ -20,11 +20,7 @@ struct Source<'a> {
 
 impl<'a> Source<'a> {
     fn new(runs: &'a Runs) -> Self {
-        Self {
-            runs,
-            taken: HashSet::new(),
-            after: HashMap::new(),
-        }
+        Self { runs, taken: HashSet::new(), after: HashMap::new() }
     }
 
     fn take(&mut self, len: u32) -> Option<(u32, u32)> {
@@ -138,11 +134,7 @@ impl<'a> Pool<'a> {
             return Ok(());
         }
         let needed = (self.used + self.given).max(u64::from(self.limit) + 1);
-        Err(PlanError::Full {
-            map: self.map,
-            needed,
-            limit: self.limit,
-        })
+        Err(PlanError::Full { map: self.map, needed, limit: self.limit })
     }
 }
 
@@ -165,15 +157,7 @@ mod tests {
         end: u32,
     ) -> Pool<'a> {
         let map = Map::Endpoint;
-        Pool::new(Stock {
-            map,
-            free,
-            waiting,
-            reserved,
-            end,
-            limit: 20,
-            patience: 4,
-        })
+        Pool::new(Stock { map, free, waiting, reserved, end, limit: 20, patience: 4 })
     }
 
     #[test]
@@ -214,11 +198,7 @@ mod tests {
         pool.take(4);
         assert!(pool.check().is_ok());
         pool.take(9);
-        let full = PlanError::Full {
-            map: Map::Endpoint,
-            needed: 28,
-            limit: 20,
-        };
+        let full = PlanError::Full { map: Map::Endpoint, needed: 28, limit: 20 };
         assert_eq!(pool.check(), Err(full));
     }
 }

@@ -57,18 +57,11 @@ impl<'a> Draft<'a> {
     /// clears it.
     fn twins(&self, index: u32) -> Vec<u32> {
         let services = &self.have.services;
-        let Some(record) = services
-            .get(index)
-            .filter(|record| record.kind == KIND_SERVICE)
-        else {
+        let Some(record) = services.get(index).filter(|record| record.kind == KIND_SERVICE) else {
             return Vec::new();
         };
         let place = Place::of(record);
-        let twin = |twin: &u32| {
-            services
-                .get(*twin)
-                .is_some_and(|other| Place::of(other) == place)
-        };
+        let twin = |twin: &u32| services.get(*twin).is_some_and(|other| Place::of(other) == place);
         services.twins().iter().copied().filter(twin).collect()
     }
 
@@ -81,10 +74,7 @@ impl<'a> Draft<'a> {
     }
 
     fn clear(&mut self, index: u32) {
-        self.groups.cleared.push(Step::Service {
-            index,
-            record: ServiceRecord::default(),
-        });
+        self.groups.cleared.push(Step::Service { index, record: ServiceRecord::default() });
     }
 
     fn clear_the_rest(&mut self) {
@@ -163,18 +153,10 @@ impl<'a> Draft<'a> {
         let flags = record.word.flags();
         match layout {
             Layout::Anew => return self.write_anew(index, &mut record, wanted),
-            Layout::InPlace {
-                overwrites,
-                appends,
-            } => {
+            Layout::InPlace { overwrites, appends } => {
                 let base = there.word.base();
-                let slot = |(at, word)| Step::Slot {
-                    index: base + at,
-                    word,
-                };
-                self.groups
-                    .fresh_slots
-                    .extend(appends.into_iter().map(slot));
+                let slot = |(at, word)| Step::Slot { index: base + at, word };
+                self.groups.fresh_slots.extend(appends.into_iter().map(slot));
                 let flips = self.groups.flips(record.kind);
                 flips.slots.extend(overwrites.into_iter().map(slot));
                 record.word = ServiceWord::new(base, length(wanted), flags);
@@ -182,10 +164,7 @@ impl<'a> Draft<'a> {
             }
         }
         if record != *there {
-            self.groups
-                .flips(record.kind)
-                .records
-                .push(Step::Service { index, record });
+            self.groups.flips(record.kind).records.push(Step::Service { index, record });
         }
     }
 
@@ -196,16 +175,11 @@ impl<'a> Draft<'a> {
             0 => (0, 0),
             _ => self.slots.take_up_to(count + (count / 8).max(1), count),
         };
-        let slots = (base..)
-            .zip(wanted)
-            .map(|(index, word)| Step::Slot { index, word: *word });
+        let slots = (base..).zip(wanted).map(|(index, word)| Step::Slot { index, word: *word });
         self.groups.fresh_slots.extend(slots);
         record.word = ServiceWord::new(base, count, record.word.flags());
         record.capacity = capacity;
-        self.groups.flips(record.kind).records.push(Step::Service {
-            index,
-            record: *record,
-        });
+        self.groups.flips(record.kind).records.push(Step::Service { index, record: *record });
     }
 
     /// The record, but for its slots.
@@ -240,23 +214,13 @@ impl<'a> Draft<'a> {
     }
 
     fn words(&self, key: &ServiceKey, service: &Service) -> Result<Vec<EndpointWord>, PlanError> {
-        service
-            .endpoints
-            .iter()
-            .map(|endpoint| self.word(key, endpoint))
-            .collect()
+        service.endpoints.iter().map(|endpoint| self.word(key, endpoint)).collect()
     }
 
     fn word(&self, key: &ServiceKey, endpoint: &Endpoint) -> Result<EndpointWord, PlanError> {
-        let Endpoint {
-            workload: uid,
-            port,
-            family,
-        } = endpoint;
-        let unknown = || PlanError::UnknownWorkload {
-            service: key.to_string(),
-            workload: uid.to_string(),
-        };
+        let Endpoint { workload: uid, port, family } = endpoint;
+        let unknown =
+            || PlanError::UnknownWorkload { service: key.to_string(), workload: uid.to_string() };
         let (index, v4, v6) = match self.uids.get(&**uid) {
             Some(at) => {
                 let workload = self.change.workloads[*at].1.as_ref().ok_or_else(unknown)?;
@@ -275,11 +239,7 @@ impl<'a> Draft<'a> {
         };
         if !there {
             let (service, workload) = (key.to_string(), uid.to_string());
-            return Err(PlanError::NoAddress {
-                service,
-                workload,
-                family: name,
-            });
+            return Err(PlanError::NoAddress { service, workload, family: name });
         }
         Ok(EndpointWord::new(index, *port, *family == Family::V6))
     }
@@ -323,17 +283,8 @@ impl<'a> Draft<'a> {
         word: EndpointWord,
         to: u32,
     ) -> Result<u32, PlanError> {
-        let new = self
-            .placed
-            .get(&to)
-            .and_then(|at| self.change.workloads[*at].1.as_ref());
-        let gone = new.is_some_and(|w| {
-            if word.v6() {
-                w.v6.is_none()
-            } else {
-                w.v4.is_none()
-            }
-        });
+        let new = self.placed.get(&to).and_then(|at| self.change.workloads[*at].1.as_ref());
+        let gone = new.is_some_and(|w| if word.v6() { w.v6.is_none() } else { w.v4.is_none() });
         if !gone {
             return Ok(to);
         }
@@ -360,11 +311,7 @@ impl<'a> Draft<'a> {
 
     fn in_use(&self, index: u32) -> PlanError {
         let names = |word: WaypointWord| word.service() == Some(index);
-        let waypoint = self
-            .have
-            .services
-            .get(index)
-            .map(|record| self.have.service_name(record));
+        let waypoint = self.have.services.get(index).map(|record| self.have.service_name(record));
         let service = self
             .have
             .services
@@ -374,11 +321,9 @@ impl<'a> Draft<'a> {
             !self.touched_backends.contains(at)
                 && (names(record.waypoint_v4) || names(record.waypoint_v6))
         });
-        let object = service
-            .map(|(_, record)| self.have.service_name(record))
-            .or_else(|| {
-                workload.map(|(_, record)| format!("workload {}", self.have.record_uid(record)))
-            });
+        let object = service.map(|(_, record)| self.have.service_name(record)).or_else(|| {
+            workload.map(|(_, record)| format!("workload {}", self.have.record_uid(record)))
+        });
         PlanError::WaypointInUse {
             waypoint: waypoint.unwrap_or_default(),
             object: object.unwrap_or_default(),

@@ -39,10 +39,7 @@ impl Layout {
         let kept: Vec<bool> = have.iter().map(&mut take).collect();
         let mut added = want.iter().copied().filter(|word| take(word));
         let end = want.len().min(have.len());
-        let mut movers = (end..have.len())
-            .rev()
-            .filter(|at| kept[*at])
-            .map(|at| have[at]);
+        let mut movers = (end..have.len()).rev().filter(|at| kept[*at]).map(|at| have[at]);
         let mut overwrites = Vec::new();
         for at in (0..end).filter(|at| !kept[*at]) {
             if let Some(word) = added.next().or_else(|| movers.next()) {
@@ -50,10 +47,7 @@ impl Layout {
             }
         }
         let appends = (have.len()..).map(position).zip(added).collect();
-        Self::InPlace {
-            overwrites,
-            appends,
-        }
+        Self::InPlace { overwrites, appends }
     }
 
     /// Whether slots in reach are written.
@@ -65,10 +59,7 @@ impl Layout {
     pub(super) fn changes(&self) -> bool {
         match self {
             Self::Anew => true,
-            Self::InPlace {
-                overwrites,
-                appends,
-            } => !overwrites.is_empty() || !appends.is_empty(),
+            Self::InPlace { overwrites, appends } => !overwrites.is_empty() || !appends.is_empty(),
         }
     }
 }

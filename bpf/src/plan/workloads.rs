@@ -42,11 +42,7 @@ impl<'a> Draft<'a> {
             return Vec::new();
         };
         let backends = &self.have.backends;
-        let twin = |index: &u32| {
-            backends
-                .get(*index)
-                .is_some_and(|record| record.name == name)
-        };
+        let twin = |index: &u32| backends.get(*index).is_some_and(|record| record.name == name);
         let twins = backends.twins().iter().copied().filter(twin);
         backends.by_name(name).into_iter().chain(twins).collect()
     }
@@ -102,11 +98,7 @@ impl<'a> Draft<'a> {
         let mut words = [WaypointWord::NONE; 2];
         if let Some(waypoint) = &workload.waypoint {
             for (word, family) in words.iter_mut().zip([Family::V4, Family::V6]) {
-                if workload
-                    .addresses
-                    .iter()
-                    .any(|address| Family::of(*address) == family)
-                {
+                if workload.addresses.iter().any(|address| Family::of(*address) == family) {
                     *word = self.waypoint(|| format!("workload {uid}"), waypoint, family)?;
                 }
             }
@@ -119,10 +111,7 @@ impl<'a> Draft<'a> {
             flags |= BackendWord::WAYPOINT;
         }
         let (name, name_len) = self.intern(uid);
-        let identity = workload
-            .identity
-            .as_deref()
-            .map(|identity| self.intern(identity));
+        let identity = workload.identity.as_deref().map(|identity| self.intern(identity));
         let (identity, identity_len) = identity.unwrap_or_default();
         Ok(BackendRecord {
             word: BackendWord::new(workload.v4, flags),

@@ -23,45 +23,15 @@ fn workload(at: u8, host: u8) -> (Name, Option<Workload>) {
     let v4 = Ipv4Addr::new(10, host, 0, at);
     let identity = Some("cluster.local/ns/ns/sa/default".into());
     let addresses = vec![v4.into()];
-    (
-        uid(at),
-        Some(Workload {
-            v4: Some(v4),
-            addresses,
-            identity,
-            ..Workload::default()
-        }),
-    )
+    (uid(at), Some(Workload { v4: Some(v4), addresses, identity, ..Workload::default() }))
 }
 
 fn service(port: u16, members: impl Iterator<Item = u8>) -> (ServiceKey, Option<Service>) {
     let (family, kind) = (Family::V4, Kind::Service);
-    let key = ServiceKey {
-        name: "ns/web".into(),
-        port,
-        family,
-        kind,
-    };
-    let endpoints = members
-        .map(|at| Endpoint {
-            workload: uid(at),
-            port: 8080,
-            family,
-        })
-        .collect();
-    let vips = vec![
-        Ipv4Addr::new(10, 96, 0, 1).into(),
-        Ipv4Addr::new(10, 96, 0, 2).into(),
-    ];
-    (
-        key,
-        Some(Service {
-            vips,
-            synced: true,
-            endpoints,
-            ..Service::default()
-        }),
-    )
+    let key = ServiceKey { name: "ns/web".into(), port, family, kind };
+    let endpoints = members.map(|at| Endpoint { workload: uid(at), port: 8080, family }).collect();
+    let vips = vec![Ipv4Addr::new(10, 96, 0, 1).into(), Ipv4Addr::new(10, 96, 0, 2).into()];
+    (key, Some(Service { vips, synced: true, endpoints, ..Service::default() }))
 }
 
 fn big() -> (MemoryKernel, Have) {
@@ -107,26 +77,16 @@ fn one_endpoint_added_or_removed_costs_a_few_elements() {
 #[test]
 fn a_changed_address_costs_a_few_elements_and_is_followed_by_services_not_named() {
     let (mut kernel, mut have) = big();
-    let change = Change {
-        workloads: vec![workload(9, 1)],
-        ..Change::default()
-    };
+    let change = Change { workloads: vec![workload(9, 1)], ..Change::default() };
     let changed = bring(&mut kernel, &mut have, &change);
     // The old address goes, the new one comes.
     assert!(changed.elements <= bound(2), "{changed:?}");
     let (key, _) = service(80, 0..1);
-    assert_eq!(
-        have.service(&key).expect("a service").endpoints.len(),
-        usize::from(WORKLOADS)
-    );
+    assert_eq!(have.service(&key).expect("a service").endpoints.len(), usize::from(WORKLOADS));
     let index = have.backend(&uid(9)).expect("a workload");
     let mut record = BackendRecord::default();
     kernel
-        .lookup(
-            Map::Backend,
-            &index.to_ne_bytes(),
-            bytemuck::bytes_of_mut(&mut record),
-        )
+        .lookup(Map::Backend, &index.to_ne_bytes(), bytemuck::bytes_of_mut(&mut record))
         .expect("read");
     assert_eq!(record.word.v4(), Some(Ipv4Addr::new(10, 1, 0, 9)));
 }
@@ -134,10 +94,7 @@ fn a_changed_address_costs_a_few_elements_and_is_followed_by_services_not_named(
 #[test]
 fn a_workload_that_goes_is_taken_out_of_services_not_named() {
     let (mut kernel, mut have) = big();
-    let change = Change {
-        workloads: vec![(uid(9), None)],
-        ..Change::default()
-    };
+    let change = Change { workloads: vec![(uid(9), None)], ..Change::default() };
     bring(&mut kernel, &mut have, &change);
     let (key, _) = service(443, 0..1);
     let endpoints = have.service(&key).expect("a service").endpoints;
@@ -147,10 +104,7 @@ fn a_workload_that_goes_is_taken_out_of_services_not_named() {
 
 #[test]
 fn what_does_not_fit_is_told_and_nothing_is_written() {
-    let limits = Limits {
-        workloads: 20,
-        ..Limits::default()
-    };
+    let limits = Limits { workloads: 20, ..Limits::default() };
     let mut kernel = MemoryKernel::with_tables(&limits);
     let mut have = Have::read_locked(&kernel).expect("read");
     let change = Change {
@@ -159,22 +113,10 @@ fn what_does_not_fit_is_told_and_nothing_is_written() {
         ..Change::default()
     };
     let error = converge(&mut kernel, &mut have, &change, &mut |_, _| {});
-    let Err(ApplyError::Plan(full)) = error else {
-        panic!("{error:?}")
-    };
-    assert_eq!(
-        full,
-        PlanError::Full {
-            map: Map::Backend,
-            needed: 30,
-            limit: 20
-        }
-    );
+    let Err(ApplyError::Plan(full)) = error else { panic!("{error:?}") };
+    assert_eq!(full, PlanError::Full { map: Map::Backend, needed: 30, limit: 20 });
     let text = full.to_string();
-    assert!(
-        text.contains("kmesh_backend") && text.contains("--max-workloads"),
-        "{text}"
-    );
+    assert!(text.contains("kmesh_backend") && text.contains("--max-workloads"), "{text}");
     assert_eq!(kernel.written(), 0);
 }
 
@@ -182,10 +124,8 @@ fn what_does_not_fit_is_told_and_nothing_is_written() {
 fn an_address_that_another_workload_keeps_is_refused() {
     let (_, have) = big();
     let (_, taker) = workload(3, 0);
-    let change = Change {
-        workloads: vec![("cluster//Pod/ns/x".into(), taker)],
-        ..Change::default()
-    };
+    let change =
+        Change { workloads: vec![("cluster//Pod/ns/x".into(), taker)], ..Change::default() };
     let error = plan(&have, &change).expect_err("a conflict");
     let held_by = format!("workload {}", uid(3));
     assert!(matches!(&error, PlanError::AddressTaken { held_by: by, .. } if *by == held_by));
@@ -195,38 +135,22 @@ fn an_address_that_another_workload_keeps_is_refused() {
 fn a_damaged_table_is_named_and_mended_by_a_complete_change() {
     let (mut kernel, have) = big();
     let wanted = Snapshot::of(&have, About::default(), None);
-    let foreign = FrontendKey {
-        kind: 9_u16.to_ne_bytes(),
-        ..FrontendKey::default()
-    };
+    let foreign = FrontendKey { kind: 9_u16.to_ne_bytes(), ..FrontendKey::default() };
     let lost = FrontendKey::service(IpAddr::V4(Ipv4Addr::new(10, 96, 0, 9)), 80);
     let word = crate::layout::FrontendWord::new(&lost, 77);
     for (key, word) in [(foreign, word), (lost, word)] {
         let (key, value) = (bytemuck::bytes_of(&key), bytemuck::bytes_of(&word));
-        kernel
-            .update(Map::Frontend, key, value, crate::kernel::Put::Any)
-            .expect("damage");
+        kernel.update(Map::Frontend, key, value, crate::kernel::Put::Any).expect("damage");
     }
     let dead = have.backend(&uid(5)).expect("a workload");
     let record = [0_u8; size_of::<BackendRecord>()];
     kernel
-        .update(
-            Map::Backend,
-            &dead.to_ne_bytes(),
-            &record,
-            crate::kernel::Put::Any,
-        )
+        .update(Map::Backend, &dead.to_ne_bytes(), &record, crate::kernel::Put::Any)
         .expect("damage");
     let mut have = Have::read_locked(&kernel).expect("read");
     let found = crate::check::check(&have);
-    for part in [
-        "kind 9",
-        "10.96.0.9 port 80",
-        "backend 5, which is not in use",
-    ] {
-        let told = found
-            .iter()
-            .any(|one| format!("{} {}", one.object, one.problem).contains(part));
+    for part in ["kind 9", "10.96.0.9 port 80", "backend 5, which is not in use"] {
+        let told = found.iter().any(|one| format!("{} {}", one.object, one.problem).contains(part));
         assert!(told, "{part}: {found:?}");
     }
     assert!(!crate::check::compare(&have, &wanted).is_empty());

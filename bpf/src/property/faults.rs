@@ -18,12 +18,7 @@ fn at(a: &Change) -> (MemoryKernel, Have) {
 }
 
 fn fault(call: u64, elements: usize, for_good: bool) -> Fault {
-    Fault {
-        call,
-        elements,
-        errno: libc::EAGAIN,
-        for_good,
-    }
+    Fault { call, elements, errno: libc::EAGAIN, for_good }
 }
 
 /// A complete change that must reach `b`, after a writer died on the way.
@@ -34,11 +29,7 @@ fn recover(kernel: &mut MemoryKernel, a: &Change, b: &Change) {
     bring(kernel, &mut have, b);
     assert_eq!(have.consistency(), Consistency::Settled);
     assert_says(kernel, &have, b);
-    assert_eq!(
-        bring(kernel, &mut have, b).elements,
-        0,
-        "a second start writes"
-    );
+    assert_eq!(bring(kernel, &mut have, b).elements, 0, "a second start writes");
 }
 
 proptest! {
@@ -77,17 +68,9 @@ proptest! {
 fn a_full_map_is_final_and_leaves_the_generation_even() {
     let rolls: Vec<u8> = (0..=255).rev().collect();
     let (mut kernel, mut have) = empty();
-    kernel.set_fault(Some(Fault {
-        call: 3,
-        elements: 0,
-        errno: libc::E2BIG,
-        for_good: false,
-    }));
+    kernel.set_fault(Some(Fault { call: 3, elements: 0, errno: libc::E2BIG, for_good: false }));
     let error = converge(&mut kernel, &mut have, &state(&rolls), &mut |_, _| {});
-    assert!(
-        matches!(error, Err(ApplyError::Kernel(KernelError::Full { .. }))),
-        "{error:?}"
-    );
+    assert!(matches!(error, Err(ApplyError::Kernel(KernelError::Full { .. }))), "{error:?}");
     let fresh = Have::read(&kernel).expect("read");
     assert_eq!(fresh.consistency(), Consistency::Settled);
     bring(&mut kernel, &mut have, &state(&rolls));
@@ -100,9 +83,6 @@ fn a_kernel_that_stays_dead_is_told_after_bounded_tries() {
     let (mut kernel, mut have) = empty();
     kernel.set_fault(Some(fault(1, 0, true)));
     let error = converge(&mut kernel, &mut have, &state(&rolls), &mut |_, _| {});
-    assert!(
-        matches!(error, Err(ApplyError::Kernel(KernelError::Map { .. }))),
-        "{error:?}"
-    );
+    assert!(matches!(error, Err(ApplyError::Kernel(KernelError::Map { .. }))), "{error:?}");
     assert!(kernel.calls() < 20);
 }

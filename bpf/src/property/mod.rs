@@ -60,10 +60,7 @@ fn assert_says(kernel: &MemoryKernel, have: &Have, wanted: &Change) {
     assert_eq!(Snapshot::of(have, About::default(), None), wanted);
     assert_eq!(Snapshot::of(&fresh, About::default(), None), wanted);
     have.assert_mirrors(&fresh);
-    let found: Vec<_> = check(&fresh)
-        .into_iter()
-        .filter(|f| f.layer != "capacity")
-        .collect();
+    let found: Vec<_> = check(&fresh).into_iter().filter(|f| f.layer != "capacity").collect();
     assert_eq!(found, []);
 }
 
@@ -104,29 +101,20 @@ fn assert_safe(kernel: &MemoryKernel, a: &Change, b: &Change) {
             })
             .flatten()
             .collect();
-        assert!(
-            allowed(&now, &old, &new, &waypoints),
-            "{what}: {now:?}; old {old:?}; new {new:?}"
-        );
+        assert!(allowed(&now, &old, &new, &waypoints), "{what}: {now:?}; old {old:?}; new {new:?}");
     };
     for at in 0..VIPS {
         for port in PORTS {
             let vip = vip(at);
             let now = walk::dial_vip(kernel, vip, port);
-            let (old, new) = (
-                walk::wanted_vip(a, vip, port),
-                walk::wanted_vip(b, vip, port),
-            );
+            let (old, new) = (walk::wanted_vip(a, vip, port), walk::wanted_vip(b, vip, port));
             judge(format!("{vip} port {port}"), now, old, new, Family::of(vip));
         }
     }
     for at in 0..ADDRESSES {
         let address = address(at);
         let now = walk::dial_address(kernel, address);
-        let (old, new) = (
-            walk::wanted_address(a, address),
-            walk::wanted_address(b, address),
-        );
+        let (old, new) = (walk::wanted_address(a, address), walk::wanted_address(b, address));
         judge(address.to_string(), now, old, new, Family::of(address));
     }
 }
@@ -166,10 +154,7 @@ impl Reuse {
                 assert!(waited, "{what:?} is used again before a grace period");
             }
         }
-        let gone = self
-            .used
-            .iter()
-            .filter(|(what, by)| used.get(what) != Some(by));
+        let gone = self.used.iter().filter(|(what, by)| used.get(what) != Some(by));
         self.left.extend(gone.map(|(what, _)| (*what, graces)));
         self.used = used;
     }
@@ -177,10 +162,7 @@ impl Reuse {
 
 fn indices(have: &Have, states: [&Change; 2]) -> BTreeMap<String, Option<u32>> {
     let [a, b] = states;
-    let workloads = a
-        .workloads
-        .iter()
-        .filter(|entry| b.workloads.contains(entry));
+    let workloads = a.workloads.iter().filter(|entry| b.workloads.contains(entry));
     let services = a.services.iter().filter(|entry| b.services.contains(entry));
     workloads
         .map(|(uid, _)| (uid.to_string(), have.backend(uid)))
@@ -194,11 +176,7 @@ fn journey(states: &[Change], complete: bool) {
     let mut before = state_of_nothing();
     let reuse = Arc::new(Mutex::new(Reuse::default()));
     for next in states {
-        let change = if complete {
-            next.clone()
-        } else {
-            difference(&before, next)
-        };
+        let change = if complete { next.clone() } else { difference(&before, next) };
         let same = indices(&have, [&before, next]);
         let (a, b, watch) = (before.clone(), next.clone(), Arc::clone(&reuse));
         kernel.watch(move |kernel| {
@@ -211,21 +189,9 @@ fn journey(states: &[Change], complete: bool) {
         kernel.unwatch();
         assert_eq!(applied.elements, kernel.written() - written);
         assert_says(&kernel, &have, next);
-        assert_eq!(
-            indices(&have, [&before, next]),
-            same,
-            "an untouched index moved"
-        );
-        assert_eq!(
-            plan(&have, &change).expect("plan"),
-            [],
-            "a second plan is not empty"
-        );
-        assert_eq!(
-            plan(&have, next).expect("plan"),
-            [],
-            "a complete second plan is not empty"
-        );
+        assert_eq!(indices(&have, [&before, next]), same, "an untouched index moved");
+        assert_eq!(plan(&have, &change).expect("plan"), [], "a second plan is not empty");
+        assert_eq!(plan(&have, next).expect("plan"), [], "a complete second plan is not empty");
         before = next.clone();
     }
 }
@@ -280,8 +246,5 @@ proptest! {
 #[test]
 fn a_frontend_key_says_what_it_leads_from() {
     let key = FrontendKey::service(vip(0), 80);
-    assert_eq!(
-        (key.address(), key.port(), key.kind()),
-        (vip(0), 80, FrontendKey::SERVICE)
-    );
+    assert_eq!((key.address(), key.port(), key.kind()), (vip(0), 80, FrontendKey::SERVICE));
 }

@@ -50,11 +50,7 @@ const WORKLOADS: usize = 7;
 const SERVICES: usize = 4;
 
 fn long(text: &str, at: usize) -> Name {
-    let tail = if at % 3 == 2 {
-        "x".repeat(90)
-    } else {
-        String::new()
-    };
+    let tail = if at % 3 == 2 { "x".repeat(90) } else { String::new() };
     format!("{text}{at}{tail}").into()
 }
 
@@ -70,10 +66,7 @@ pub(super) fn state(rolls: &[u8]) -> Change {
         .collect();
     let pick = |dice: &mut Dice<'_>| {
         let at = dice.roll(5);
-        there.get(at).map(|name| WaypointRef {
-            name: name.clone(),
-            port: 15019,
-        })
+        there.get(at).map(|name| WaypointRef { name: name.clone(), port: 15019 })
     };
     let workloads = workloads
         .into_iter()
@@ -95,20 +88,11 @@ pub(super) fn state(rolls: &[u8]) -> Change {
                     continue;
                 }
                 let name = long("ns/service", at);
-                let key = ServiceKey {
-                    name,
-                    port,
-                    family,
-                    kind: Kind::Service,
-                };
+                let key = ServiceKey { name, port, family, kind: Kind::Service };
                 let service = Service {
                     vips,
-                    mode: [
-                        Mode::Standard,
-                        Mode::Standard,
-                        Mode::Failover,
-                        Mode::Passthrough,
-                    ][dice.roll(4)],
+                    mode: [Mode::Standard, Mode::Standard, Mode::Failover, Mode::Passthrough]
+                        [dice.roll(4)],
                     synced: dice.roll(3) > 0,
                     waypoint: pick(&mut dice),
                     endpoints: endpoints(&mut dice, &workloads),
@@ -138,30 +122,17 @@ fn workloads(dice: &mut Dice<'_>) -> Vec<(Name, Workload)> {
         if dice.roll(4) == 0 {
             continue;
         }
-        let mut addresses: Vec<_> = (0..ADDRESSES)
-            .filter(|address| owners[*address] == at)
-            .map(address)
-            .collect();
+        let mut addresses: Vec<_> =
+            (0..ADDRESSES).filter(|address| owners[*address] == at).map(address).collect();
         let mut workload = Workload {
-            v4: addresses.iter().find_map(|ip| {
-                if let IpAddr::V4(v4) = ip {
-                    Some(*v4)
-                } else {
-                    None
-                }
-            }),
-            v6: addresses.iter().find_map(|ip| {
-                if let IpAddr::V6(v6) = ip {
-                    Some(*v6)
-                } else {
-                    None
-                }
-            }),
-            identity: [
-                None,
-                Some(long("td/ns/n/sa/", 1)),
-                Some(long("td/ns/n/sa/", 2)),
-            ][dice.roll(3)]
+            v4: addresses
+                .iter()
+                .find_map(|ip| if let IpAddr::V4(v4) = ip { Some(*v4) } else { None }),
+            v6: addresses
+                .iter()
+                .find_map(|ip| if let IpAddr::V6(v6) = ip { Some(*v6) } else { None }),
+            identity: [None, Some(long("td/ns/n/sa/", 1)), Some(long("td/ns/n/sa/", 2))]
+                [dice.roll(3)]
             .clone(),
             is_waypoint: dice.roll(6) == 0,
             ..Workload::default()
@@ -180,10 +151,8 @@ fn waypoints(
     dice: &mut Dice<'_>,
     workloads: &[(Name, Workload)],
 ) -> Vec<(ServiceKey, Option<Service>)> {
-    let workloads: Vec<_> = workloads
-        .iter()
-        .map(|(uid, workload)| (uid.clone(), Some(workload.clone())))
-        .collect();
+    let workloads: Vec<_> =
+        workloads.iter().map(|(uid, workload)| (uid.clone(), Some(workload.clone()))).collect();
     let mut services = Vec::new();
     for at in 0..2 {
         if dice.roll(4) == 0 {
@@ -192,20 +161,8 @@ fn waypoints(
         for family in [Family::V4, Family::V6] {
             let (name, port, kind) = (long("ns/waypoint", at), 15019, Kind::Waypoint);
             let endpoints = endpoints(dice, &workloads);
-            let service = Service {
-                synced: true,
-                endpoints,
-                ..Service::default()
-            };
-            services.push((
-                ServiceKey {
-                    name,
-                    port,
-                    family,
-                    kind,
-                },
-                Some(service),
-            ));
+            let service = Service { synced: true, endpoints, ..Service::default() };
+            services.push((ServiceKey { name, port, family, kind }, Some(service)));
         }
     }
     services
@@ -216,17 +173,12 @@ fn endpoints(dice: &mut Dice<'_>, workloads: &[(Name, Option<Workload>)]) -> Vec
     let mut endpoints = Vec::new();
     for (uid, workload) in workloads {
         let Some(workload) = workload else { continue };
-        for (family, there) in [
-            (Family::V4, workload.v4.is_some()),
-            (Family::V6, workload.v6.is_some()),
-        ] {
+        for (family, there) in
+            [(Family::V4, workload.v4.is_some()), (Family::V6, workload.v6.is_some())]
+        {
             for port in [8080, 8081] {
                 if there && dice.roll(4) < few {
-                    endpoints.push(Endpoint {
-                        workload: uid.clone(),
-                        port,
-                        family,
-                    });
+                    endpoints.push(Endpoint { workload: uid.clone(), port, family });
                 }
             }
         }
@@ -250,10 +202,6 @@ fn entries<K: PartialEq + Clone, V: PartialEq + Clone>(
     b: &[(K, Option<V>)],
 ) -> Vec<(K, Option<V>)> {
     let changed = b.iter().filter(|entry| !a.contains(entry)).cloned();
-    let gone = a
-        .iter()
-        .filter(|(key, _)| b.iter().all(|(other, _)| other != key));
-    changed
-        .chain(gone.map(|(key, _)| (key.clone(), None)))
-        .collect()
+    let gone = a.iter().filter(|(key, _)| b.iter().all(|(other, _)| other != key));
+    changed.chain(gone.map(|(key, _)| (key.clone(), None))).collect()
 }

@@ -34,20 +34,13 @@ pub(super) enum Landing {
 pub(super) fn array<T: Pod>(k: &dyn Tables, map: Map, index: u32) -> T {
     let mut value = T::zeroed();
     let key = index.to_ne_bytes();
-    assert!(
-        k.lookup(map, &key, bytemuck::bytes_of_mut(&mut value))
-            .expect("in reach")
-    );
+    assert!(k.lookup(map, &key, bytemuck::bytes_of_mut(&mut value)).expect("in reach"));
     value
 }
 
 fn frontend(k: &dyn Tables, key: &FrontendKey) -> Option<FrontendWord> {
     let mut word = FrontendWord::zeroed();
-    let found = k.lookup(
-        Map::Frontend,
-        bytemuck::bytes_of(key),
-        bytemuck::bytes_of_mut(&mut word),
-    );
+    let found = k.lookup(Map::Frontend, bytemuck::bytes_of(key), bytemuck::bytes_of_mut(&mut word));
     let found = found.expect("a look-up");
     if found {
         assert_eq!(word.tag(), key.tag(), "{key:?}");
@@ -63,10 +56,7 @@ fn targets(k: &dyn Tables, record: &ServiceRecord) -> BTreeSet<(IpAddr, u16)> {
             let word: EndpointWord = array(k, Map::Endpoint, slot);
             assert!(word.valid(), "slot {slot} was never written");
             let backend: BackendRecord = array(k, Map::Backend, word.backend());
-            assert!(
-                backend.word.has(BackendWord::VALID),
-                "slot {slot} leads to a dead backend"
-            );
+            assert!(backend.word.has(BackendWord::VALID), "slot {slot} leads to a dead backend");
             let ip = if word.v6() {
                 IpAddr::V6(backend.v6().expect("an IPv6 address"))
             } else {
@@ -80,10 +70,7 @@ fn targets(k: &dyn Tables, record: &ServiceRecord) -> BTreeSet<(IpAddr, u16)> {
 fn via(k: &dyn Tables, word: WaypointWord) -> Landing {
     let index = word.service().expect("a waypoint word");
     let record: ServiceRecord = array(k, Map::Service, index);
-    assert!(
-        record.word.has(ServiceWord::VALID),
-        "a waypoint that is not in use"
-    );
+    assert!(record.word.has(ServiceWord::VALID), "a waypoint that is not in use");
     assert_eq!(record.kind, KIND_WAYPOINT);
     Landing::Via(targets(k, &record))
 }
@@ -94,10 +81,7 @@ pub(super) fn dial_vip(k: &dyn Tables, vip: IpAddr, port: u16) -> Landing {
         return Landing::Miss;
     };
     let record: ServiceRecord = array(k, Map::Service, word.index());
-    assert!(
-        record.word.has(ServiceWord::VALID),
-        "{vip} leads to a service not in use"
-    );
+    assert!(record.word.has(ServiceWord::VALID), "{vip} leads to a service not in use");
     assert_eq!(record.kind, KIND_SERVICE);
     if record.word.has(ServiceWord::PASSTHROUGH) {
         return Landing::Pass;
@@ -118,15 +102,8 @@ pub(super) fn dial_address(k: &dyn Tables, address: IpAddr) -> Landing {
         return Landing::Miss;
     };
     let record: BackendRecord = array(k, Map::Backend, word.index());
-    assert!(
-        record.word.has(BackendWord::VALID),
-        "{address} leads to a dead backend"
-    );
-    let waypoint = if address.is_ipv4() {
-        record.waypoint_v4
-    } else {
-        record.waypoint_v6
-    };
+    assert!(record.word.has(BackendWord::VALID), "{address} leads to a dead backend");
+    let waypoint = if address.is_ipv4() { record.waypoint_v4 } else { record.waypoint_v6 };
     if waypoint.service().is_some() {
         return via(k, waypoint);
     }
@@ -140,13 +117,8 @@ pub(super) fn dial_address(k: &dyn Tables, address: IpAddr) -> Landing {
 }
 
 fn target(state: &Change, endpoint: &Endpoint) -> (IpAddr, u16) {
-    let found = state
-        .workloads
-        .iter()
-        .find(|(uid, _)| *uid == endpoint.workload);
-    let workload = found
-        .and_then(|(_, workload)| workload.as_ref())
-        .expect("a workload");
+    let found = state.workloads.iter().find(|(uid, _)| *uid == endpoint.workload);
+    let workload = found.and_then(|(_, workload)| workload.as_ref()).expect("a workload");
     let ip = match endpoint.family {
         Family::V4 => IpAddr::V4(workload.v4.expect("an address")),
         Family::V6 => IpAddr::V6(workload.v6.expect("an address")),
@@ -161,29 +133,16 @@ pub(super) fn waypoint_targets(
     family: Family,
 ) -> BTreeSet<(IpAddr, u16)> {
     let WaypointRef { name, port } = waypoint.clone();
-    let key = ServiceKey {
-        name,
-        port,
-        family,
-        kind: Kind::Waypoint,
-    };
+    let key = ServiceKey { name, port, family, kind: Kind::Waypoint };
     let found = state.services.iter().find(|(other, _)| *other == key);
-    let endpoints = found
-        .and_then(|(_, service)| service.as_ref())
-        .map(|s| &s.endpoints);
-    endpoints
-        .into_iter()
-        .flatten()
-        .map(|endpoint| target(state, endpoint))
-        .collect()
+    let endpoints = found.and_then(|(_, service)| service.as_ref()).map(|s| &s.endpoints);
+    endpoints.into_iter().flatten().map(|endpoint| target(state, endpoint)).collect()
 }
 
 /// Where a connection to this VIP shall land, and by which waypoint.
 pub(super) fn wanted_vip(state: &Change, vip: IpAddr, port: u16) -> (Landing, Option<WaypointRef>) {
-    let mut services = state
-        .services
-        .iter()
-        .filter_map(|(key, service)| Some((key, service.as_ref()?)));
+    let mut services =
+        state.services.iter().filter_map(|(key, service)| Some((key, service.as_ref()?)));
     let Some((_, service)) =
         services.find(|(key, service)| key.port == port && service.vips.contains(&vip))
     else {
@@ -196,11 +155,7 @@ pub(super) fn wanted_vip(state: &Change, vip: IpAddr, port: u16) -> (Landing, Op
         let targets = waypoint_targets(state, waypoint, Family::of(vip));
         return (Landing::Via(targets), Some(waypoint.clone()));
     }
-    let targets: BTreeSet<_> = service
-        .endpoints
-        .iter()
-        .map(|at| target(state, at))
-        .collect();
+    let targets: BTreeSet<_> = service.endpoints.iter().map(|at| target(state, at)).collect();
     let landing = match (targets.is_empty(), service.synced) {
         (true, true) => Landing::Refused,
         (true, false) => Landing::Unsynced,
@@ -212,10 +167,7 @@ pub(super) fn wanted_vip(state: &Change, vip: IpAddr, port: u16) -> (Landing, Op
 /// Where a connection to this address shall land, and by which waypoint.
 pub(super) fn wanted_address(state: &Change, address: IpAddr) -> (Landing, Option<WaypointRef>) {
     let owns = |workload: &Workload| workload.addresses.contains(&address);
-    let owner = state
-        .workloads
-        .iter()
-        .find(|(_, workload)| workload.as_ref().is_some_and(owns));
+    let owner = state.workloads.iter().find(|(_, workload)| workload.as_ref().is_some_and(owns));
     let Some((uid, Some(workload))) = owner else {
         return (Landing::Miss, None);
     };

@@ -15,13 +15,8 @@ use super::{Places, Plan, PurgeError, Step, is_mount};
 
 /// Links in the order in which they are detached: steering first, so that no connection is sent
 /// to a waypoint that nothing would tell its destination to.
-const DETACH_ORDER: [Hook; 5] = [
-    Hook::Connect4,
-    Hook::Connect6,
-    Hook::GetPeerName4,
-    Hook::GetPeerName6,
-    Hook::SockOps,
-];
+const DETACH_ORDER: [Hook; 5] =
+    [Hook::Connect4, Hook::Connect6, Hook::GetPeerName4, Hook::GetPeerName6, Hook::SockOps];
 
 /// A link to detach.
 struct FoundLink {
@@ -48,9 +43,7 @@ struct Found {
 /// What purge would do now. Changes nothing.
 pub fn plan(k: &dyn Objects, places: &Places<'_>) -> Result<Plan, PurgeError> {
     let mut found = Found::default();
-    found
-        .walk(k, places.root, places.root)
-        .map_err(PurgeError::Kernel)?;
+    found.walk(k, places.root, places.root).map_err(PurgeError::Kernel)?;
     if let Some(cgroup) = places.cgroup {
         found.at_cgroup(k, cgroup).map_err(PurgeError::Kernel)?;
     }
@@ -118,15 +111,8 @@ impl Found {
         let places = ["maps", "progs", "links"].map(|dir| root.join(dir));
         let base = file.strip_suffix("_new").unwrap_or(file);
         let named = Map::by_name(base).is_some() || Hook::ALL.iter().any(|h| h.name() == base);
-        if named
-            && path
-                .parent()
-                .is_some_and(|parent| places.iter().any(|p| p == parent))
-        {
-            self.others.push((
-                path,
-                format!("{what}, not Kmesh's, in the place of its pin"),
-            ));
+        if named && path.parent().is_some_and(|parent| places.iter().any(|p| p == parent)) {
+            self.others.push((path, format!("{what}, not Kmesh's, in the place of its pin")));
         } else {
             self.foreign.push(format!("{} ({what})", path.display()));
         }
@@ -138,12 +124,7 @@ impl Found {
             .find(|hook| hook.on_cgroup() && hook.attach_type() == info.attach_type)
             .filter(|_| info.kind == ours::LINK_CGROUP);
         let what = hook.map_or_else(|| name.to_owned(), |hook| hook.name().to_owned());
-        let link = FoundLink {
-            id: info.id,
-            hook,
-            what,
-            pins: Vec::new(),
-        };
+        let link = FoundLink { id: info.id, hook, what, pins: Vec::new() };
         self.links.entry(info.id).or_insert(link).pins.extend(pin);
     }
 
@@ -194,9 +175,7 @@ impl Found {
     fn maps_of(&mut self, k: &dyn Objects, prog: &ProgInfo) -> Result<(), KernelError> {
         for id in &prog.map_ids {
             if let Some(Pinned::Map(MapInfo { id, name, .. })) = k.by_id(Id::Map(*id))? {
-                let map = Map::ALL
-                    .into_iter()
-                    .find(|m| ours::kernel_name(m.name()) == name);
+                let map = Map::ALL.into_iter().find(|m| ours::kernel_name(m.name()) == name);
                 self.maps.entry(id).or_insert(map);
             }
         }
@@ -206,10 +185,7 @@ impl Found {
     /// Programs of ours attached to sockhashes of ours, found or not by a pin of their own.
     fn sockhash(&mut self, k: &dyn Objects) -> Result<Vec<(u32, u32)>, KernelError> {
         let mut attached = Vec::new();
-        let maps = self
-            .maps
-            .iter()
-            .filter(|(_, map)| **map == Some(Map::Socket));
+        let maps = self.maps.iter().filter(|(_, map)| **map == Some(Map::Socket));
         for map in maps.map(|(id, _)| *id).collect::<Vec<_>>() {
             let Ok(progs) = k.sockhash_programs(map) else {
                 continue;
@@ -230,46 +206,29 @@ impl Found {
 
     /// Puts what was found in order.
     fn into_plan(mut self, root: &Path, sockhash: &[(u32, u32)]) -> Plan {
-        let mut plan = Plan {
-            foreign: self.foreign,
-            ..Plan::default()
-        };
-        plan.objects
-            .extend(self.links.keys().map(|id| Id::Link(*id)));
-        plan.objects
-            .extend(self.progs.keys().map(|id| Id::Prog(*id)));
+        let mut plan = Plan { foreign: self.foreign, ..Plan::default() };
+        plan.objects.extend(self.links.keys().map(|id| Id::Link(*id)));
+        plan.objects.extend(self.progs.keys().map(|id| Id::Prog(*id)));
         plan.objects.extend(self.maps.keys().map(|id| Id::Map(*id)));
         let mut links: Vec<_> = self.links.into_values().collect();
         links.sort_by_key(|link| {
-            let at = DETACH_ORDER
-                .iter()
-                .position(|hook| Some(*hook) == link.hook);
+            let at = DETACH_ORDER.iter().position(|hook| Some(*hook) == link.hook);
             (at.unwrap_or(DETACH_ORDER.len()), link.id)
         });
         for link in links {
-            plan.steps.push(Step::Detach {
-                link: link.id,
-                what: link.what,
-            });
+            plan.steps.push(Step::Detach { link: link.id, what: link.what });
             let what = format!("link {}", link.id);
-            let unpin = |path| Step::Unpin {
-                path,
-                what: what.clone(),
-            };
+            let unpin = |path| Step::Unpin { path, what: what.clone() };
             plan.steps.extend(link.pins.into_iter().map(unpin));
         }
         let unpin = |(path, what)| Step::Unpin { path, what };
         plan.steps.extend(self.prog_pins.into_iter().map(unpin));
-        let detach = |(prog, map): &(u32, u32)| Step::DetachSockhash {
-            prog: *prog,
-            map: *map,
-        };
+        let detach = |(prog, map): &(u32, u32)| Step::DetachSockhash { prog: *prog, map: *map };
         plan.steps.extend(sockhash.iter().map(detach));
         plan.steps.extend(self.map_pins.into_iter().map(unpin));
         plan.steps.extend(self.others.into_iter().map(unpin));
         self.dirs.retain(|dir| dir != root || !is_mount(dir));
-        plan.steps
-            .extend(self.dirs.into_iter().map(Step::RemovePinDir));
+        plan.steps.extend(self.dirs.into_iter().map(Step::RemovePinDir));
         plan
     }
 }
@@ -305,10 +264,7 @@ fn describe(pinned: &Pinned) -> String {
 
 /// Adds the files of ours in a directory of ours, and the directory if nothing else is in it.
 fn files(dir: &Path, names: &[&str], plan: &mut Plan) -> Result<(), PurgeError> {
-    let failed = |source| PurgeError::Files {
-        path: dir.to_owned(),
-        source,
-    };
+    let failed = |source| PurgeError::Files { path: dir.to_owned(), source };
     let entries = match fs::read_dir(dir) {
         Ok(entries) => entries,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
@@ -318,14 +274,12 @@ fn files(dir: &Path, names: &[&str], plan: &mut Plan) -> Result<(), PurgeError> 
     for entry in entries {
         paths.insert(entry.map_err(failed)?.path());
     }
-    let (own, other): (Vec<_>, Vec<_>) = paths
-        .into_iter()
-        .partition(|path| places::is_own_file(path, names));
+    let (own, other): (Vec<_>, Vec<_>) =
+        paths.into_iter().partition(|path| places::is_own_file(path, names));
     plan.steps.extend(own.into_iter().map(Step::RemoveFile));
     if other.is_empty() && !is_mount(dir) {
         plan.steps.push(Step::RemoveDir(dir.to_owned()));
     }
-    plan.foreign
-        .extend(other.iter().map(|path| path.display().to_string()));
+    plan.foreign.extend(other.iter().map(|path| path.display().to_string()));
     Ok(())
 }

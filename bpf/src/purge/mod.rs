@@ -80,10 +80,7 @@ impl fmt::Display for Step {
             Self::Detach { link, what } => write!(f, "detach {what} (link {link})"),
             Self::Unpin { path, what } => write!(f, "unpin {} ({what})", path.display()),
             Self::DetachSockhash { prog, map } => {
-                write!(
-                    f,
-                    "detach sk_msg (program {prog}) from the sockhash (map {map})"
-                )
+                write!(f, "detach sk_msg (program {prog}) from the sockhash (map {map})")
             }
             Self::RemovePinDir(path) | Self::RemoveDir(path) => {
                 write!(f, "remove directory {}", path.display())
@@ -183,10 +180,7 @@ fn take_all(k: &mut dyn Objects, plan: &Plan, progress: &mut dyn FnMut(usize, us
     for (at, step) in plan.steps.iter().enumerate() {
         match take(k, step) {
             Ok(()) => purged.done += 1,
-            Err(error) => purged.failures.push(Failure {
-                step: step.clone(),
-                error,
-            }),
+            Err(error) => purged.failures.push(Failure { step: step.clone(), error }),
         }
         progress(at + 1, plan.steps.len());
     }
@@ -198,9 +192,9 @@ fn take(k: &mut dyn Objects, step: &Step) -> Result<(), PurgeStepError> {
     match step {
         Step::Detach { link, .. } => k.link_detach(*link).map_err(PurgeStepError::Kernel),
         Step::Unpin { path, .. } => k.unpin(path).map_err(PurgeStepError::Kernel),
-        Step::DetachSockhash { prog, map } => k
-            .detach_sockhash(*prog, *map)
-            .map_err(PurgeStepError::Kernel),
+        Step::DetachSockhash { prog, map } => {
+            k.detach_sockhash(*prog, *map).map_err(PurgeStepError::Kernel)
+        }
         Step::RemovePinDir(path) => k.remove_dir(path).map_err(PurgeStepError::Kernel),
         Step::RemoveFile(path) => gone(path, std::fs::remove_file(path)),
         Step::RemoveDir(path) => gone(path, std::fs::remove_dir(path)),
@@ -210,10 +204,9 @@ fn take(k: &mut dyn Objects, step: &Step) -> Result<(), PurgeStepError> {
 /// A file that is not there is as good as removed.
 fn gone(path: &Path, result: std::io::Result<()>) -> Result<(), PurgeStepError> {
     match result {
-        Err(source) if source.kind() != std::io::ErrorKind::NotFound => Err(PurgeStepError::File {
-            path: path.to_owned(),
-            source,
-        }),
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+            Err(PurgeStepError::File { path: path.to_owned(), source })
+        }
         _ => Ok(()),
     }
 }
@@ -221,6 +214,5 @@ fn gone(path: &Path, result: std::io::Result<()>) -> Result<(), PurgeStepError> 
 /// Whether another file system begins at `dir`: a directory that is not ours to remove.
 fn is_mount(dir: &Path) -> bool {
     let device = |path: &Path| std::fs::metadata(path).map(|meta| meta.dev()).ok();
-    dir.parent()
-        .is_some_and(|parent| device(dir) != device(parent))
+    dir.parent().is_some_and(|parent| device(dir) != device(parent))
 }

@@ -29,11 +29,7 @@ impl std::fmt::Display for Residue {
         f.write_str(&self.what)?;
         if !self.held_by.is_empty() {
             let names: Vec<_> = self.held_by.iter().map(ToString::to_string).collect();
-            write!(
-                f,
-                ": held open by {}; end it, and it goes",
-                names.join(", ")
-            )?;
+            write!(f, ": held open by {}; end it, and it goes", names.join(", "))?;
         }
         Ok(())
     }
@@ -103,10 +99,7 @@ fn pins(k: &dyn Objects, dir: &Path, left: &mut Vec<Residue>) -> Result<(), Kern
                 continue;
             }
         }
-        left.push(Residue {
-            what: path.display().to_string(),
-            held_by: Vec::new(),
-        });
+        left.push(Residue { what: path.display().to_string(), held_by: Vec::new() });
     }
     Ok(())
 }
@@ -120,8 +113,7 @@ fn files(dir: &Path, left: &mut Vec<Residue>) {
     if paths.is_empty() && !is_mount(dir) {
         paths.push(dir.to_owned());
     }
-    left.extend(paths.iter().map(|path| Residue {
-        what: path.display().to_string(),
-        held_by: Vec::new(),
-    }));
+    left.extend(
+        paths.iter().map(|path| Residue { what: path.display().to_string(), held_by: Vec::new() }),
+    );
 }

@@ -46,19 +46,14 @@ impl Census {
             }
         }
         let attached = progs.iter().filter(|prog| attached.contains(&prog.id));
-        census
-            .in_force
-            .extend(attached.flat_map(|prog| prog.map_ids.iter().copied()));
+        census.in_force.extend(attached.flat_map(|prog| prog.map_ids.iter().copied()));
         Ok(census)
     }
 
     fn strays(&self, known: &BTreeSet<Id>, held: &BTreeMap<Id, BTreeSet<Process>>) -> Vec<Residue> {
         let in_force = |id: &Id| matches!(id, Id::Map(map) if self.in_force.contains(map));
-        let living: BTreeSet<&Process> = held
-            .iter()
-            .filter(|(id, _)| in_force(id))
-            .flat_map(|(_, holders)| holders)
-            .collect();
+        let living: BTreeSet<&Process> =
+            held.iter().filter(|(id, _)| in_force(id)).flat_map(|(_, holders)| holders).collect();
         let mut strays = Vec::new();
         for (map, name) in &self.maps {
             let id = Id::Map(*map);
@@ -83,19 +78,13 @@ mod tests {
     use super::*;
 
     fn process(pid: u32) -> Process {
-        Process {
-            pid,
-            command: "holder".to_owned(),
-        }
+        Process { pid, command: "holder".to_owned() }
     }
 
     fn census() -> Census {
         let maps = [(1, "kmesh_names"), (2, "kmesh_service"), (3, "kmesh_names")];
         Census {
-            maps: maps
-                .into_iter()
-                .map(|(id, name)| (id, name.to_owned()))
-                .collect(),
+            maps: maps.into_iter().map(|(id, name)| (id, name.to_owned())).collect(),
             in_force: BTreeSet::from([2]),
         }
     }
@@ -104,10 +93,8 @@ mod tests {
     fn a_map_that_only_a_process_keeps_is_named_with_it() {
         let held = BTreeMap::from([(Id::Map(3), BTreeSet::from([process(7)]))]);
         let strays = census().strays(&BTreeSet::new(), &held);
-        let expected = Residue {
-            what: "map kmesh_names (id 3)".to_owned(),
-            held_by: vec![process(7)],
-        };
+        let expected =
+            Residue { what: "map kmesh_names (id 3)".to_owned(), held_by: vec![process(7)] };
         assert_eq!(strays, [expected]);
         assert_eq!(census().strays(&BTreeSet::from([Id::Map(3)]), &held), []);
     }

@@ -38,13 +38,7 @@ impl World {
         k.make_dir(&root.pod(7)).unwrap();
         k.symlink(&root.pod(7).join("uid"), "a").unwrap();
         k.restart();
-        Self {
-            k,
-            root,
-            state,
-            run,
-            _dir: dir,
-        }
+        Self { k, root, state, run, _dir: dir }
     }
 
     fn places(&self) -> Places<'_> {
@@ -70,13 +64,7 @@ impl World {
 
     fn purge(&mut self) {
         let plan = self.plan();
-        let World {
-            k,
-            root,
-            state,
-            run: run_dir,
-            ..
-        } = self;
+        let World { k, root, state, run: run_dir, .. } = self;
         let places = Places {
             root: root.path(),
             cgroup: Some(Path::new(CGROUP)),
@@ -100,12 +88,9 @@ fn purge_leaves_nothing_and_the_second_finds_nothing() {
 fn links_go_first_and_steering_before_what_it_needs() {
     let steps = World::installed().plan().steps;
     let at = |text: &str| {
-        steps
-            .iter()
-            .position(|step| step.to_string().starts_with(text))
-            .unwrap_or_else(|| {
-                panic!("no step \"{text}\" in {steps:#?}");
-            })
+        steps.iter().position(|step| step.to_string().starts_with(text)).unwrap_or_else(|| {
+            panic!("no step \"{text}\" in {steps:#?}");
+        })
     };
     assert_eq!(at("detach connect4"), 0);
     assert!(at("detach connect6") < at("detach sockops"));
@@ -128,12 +113,7 @@ fn cut_at_every_call_the_next_purge_finishes() {
     for call in 1..=calls {
         let mut world = World::installed();
         let plan = world.plan();
-        let fault = Fault {
-            call,
-            elements: 0,
-            errno: libc::EIO,
-            for_good: true,
-        };
+        let fault = Fault { call, elements: 0, errno: libc::EIO, for_good: true };
         world.k.set_fault(Some(fault));
         let purged = take_all(&mut world.k, &plan, &mut |_, _| {});
         assert!(!purged.failures.is_empty(), "call {call}");
@@ -147,12 +127,7 @@ fn cut_at_every_call_the_next_purge_finishes() {
 fn one_failure_does_not_keep_the_rest() {
     let mut world = World::installed();
     let plan = world.plan();
-    world.k.set_fault(Some(Fault {
-        call: 3,
-        elements: 0,
-        errno: libc::EIO,
-        for_good: false,
-    }));
+    world.k.set_fault(Some(Fault { call: 3, elements: 0, errno: libc::EIO, for_good: false }));
     let purged = take_all(&mut world.k, &plan, &mut |_, _| {});
     assert_eq!(purged.done + purged.failures.len(), plan.steps.len());
     assert!(purged.failures.len() <= 3, "{:?}", purged.failures);
@@ -173,26 +148,16 @@ fn what_lost_its_pins_is_found_through_the_cgroup() {
         }
     }
     let plan = world.plan();
-    let detached = plan
-        .steps
-        .iter()
-        .filter(|step| matches!(step, Step::Detach { .. }))
-        .count();
+    let detached = plan.steps.iter().filter(|step| matches!(step, Step::Detach { .. })).count();
     assert_eq!(detached, 5);
-    assert!(
-        plan.steps
-            .iter()
-            .any(|step| matches!(step, Step::DetachSockhash { .. }))
-    );
+    assert!(plan.steps.iter().any(|step| matches!(step, Step::DetachSockhash { .. })));
     take_all(&mut world.k, &plan, &mut |_, _| {});
     assert_eq!(attached(&world.k), 0);
 }
 
 fn attached(k: &MemoryKernel) -> usize {
     let hooks = Hook::ALL.into_iter().filter(|hook| hook.on_cgroup());
-    hooks
-        .map(|hook| k.effective(hook, Path::new(CGROUP)).unwrap().len())
-        .sum()
+    hooks.map(|hook| k.effective(hook, Path::new(CGROUP)).unwrap().len()).sum()
 }
 
 #[test]
@@ -204,12 +169,7 @@ fn without_the_cgroup_only_pins_are_followed() {
     let mut places = world.places();
     places.cgroup = None;
     let plan = plan(&world.k, &places).unwrap();
-    assert!(
-        !plan
-            .steps
-            .iter()
-            .any(|step| step.to_string().starts_with("detach connect4"))
-    );
+    assert!(!plan.steps.iter().any(|step| step.to_string().starts_with("detach connect4")));
 }
 
 #[test]
@@ -229,21 +189,11 @@ fn another_kmesh_beside_ours_is_not_touched() {
         assert!(world.k.pinned(&other.map(map)).unwrap().is_some());
     }
     assert_eq!(attached(&world.k), 0);
-    assert_eq!(
-        world
-            .k
-            .effective(Hook::Connect4, Path::new("/other-cg"))
-            .unwrap()
-            .len(),
-        1
-    );
+    assert_eq!(world.k.effective(Hook::Connect4, Path::new("/other-cg")).unwrap().len(), 1);
 }
 
 fn tree_of(k: &MemoryKernel, below: &str) -> Vec<String> {
-    k.tree()
-        .into_iter()
-        .filter(|line| line.starts_with(below))
-        .collect()
+    k.tree().into_iter().filter(|line| line.starts_with(below)).collect()
 }
 
 #[test]
@@ -251,10 +201,7 @@ fn files_of_others_stay_and_keep_their_directory() {
     let mut world = World::installed();
     std::fs::write(world.state.join("notes.txt"), "mine").unwrap();
     let plan = world.plan();
-    assert_eq!(
-        plan.foreign,
-        [world.state.join("notes.txt").display().to_string()]
-    );
+    assert_eq!(plan.foreign, [world.state.join("notes.txt").display().to_string()]);
     take_all(&mut world.k, &plan, &mut |_, _| {});
     assert!(world.state.join("notes.txt").exists());
     assert!(!world.state.join("snapshot.json").exists());

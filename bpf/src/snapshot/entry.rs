@@ -40,19 +40,8 @@ impl ServiceEntry {
     /// What it is found by.
     #[must_use]
     pub fn key(&self) -> ServiceKey {
-        let Self {
-            name,
-            port,
-            family,
-            kind,
-            ..
-        } = self;
-        ServiceKey {
-            name: name.clone(),
-            port: *port,
-            family: *family,
-            kind: *kind,
-        }
+        let Self { name, port, family, kind, .. } = self;
+        ServiceKey { name: name.clone(), port: *port, family: *family, kind: *kind }
     }
 }
 
@@ -113,103 +102,25 @@ pub(super) fn service_order(entry: &ServiceEntry) -> (&Name, u16, Family, Kind) 
 }
 
 pub(super) fn service_entry(key: ServiceKey, service: Service) -> ServiceEntry {
-    let ServiceKey {
-        name,
-        port,
-        family,
-        kind,
-    } = key;
-    let Service {
-        vips,
-        mode,
-        synced,
-        waypoint,
-        endpoints,
-    } = service;
-    ServiceEntry {
-        name,
-        port,
-        family,
-        kind,
-        vips,
-        mode,
-        synced,
-        waypoint,
-        endpoints,
-    }
+    let ServiceKey { name, port, family, kind } = key;
+    let Service { vips, mode, synced, waypoint, endpoints } = service;
+    ServiceEntry { name, port, family, kind, vips, mode, synced, waypoint, endpoints }
 }
 
 pub(super) fn from_service_entry(entry: ServiceEntry) -> (ServiceKey, Option<Service>) {
-    let ServiceEntry {
-        name,
-        port,
-        family,
-        kind,
-        vips,
-        mode,
-        synced,
-        waypoint,
-        endpoints,
-    } = entry;
-    let key = ServiceKey {
-        name,
-        port,
-        family,
-        kind,
-    };
-    (
-        key,
-        Some(Service {
-            vips,
-            mode,
-            synced,
-            waypoint,
-            endpoints,
-        }),
-    )
+    let ServiceEntry { name, port, family, kind, vips, mode, synced, waypoint, endpoints } = entry;
+    let key = ServiceKey { name, port, family, kind };
+    (key, Some(Service { vips, mode, synced, waypoint, endpoints }))
 }
 
 /// A waypoint matters only to those who dial the workload's addresses.
 pub(super) fn workload_entry(uid: Name, workload: Workload) -> WorkloadEntry {
-    let Workload {
-        v4,
-        v6,
-        addresses,
-        waypoint,
-        identity,
-        is_waypoint,
-    } = workload;
+    let Workload { v4, v6, addresses, waypoint, identity, is_waypoint } = workload;
     let waypoint = waypoint.filter(|_| !addresses.is_empty());
-    WorkloadEntry {
-        uid,
-        v4,
-        v6,
-        addresses,
-        waypoint,
-        identity,
-        is_waypoint,
-    }
+    WorkloadEntry { uid, v4, v6, addresses, waypoint, identity, is_waypoint }
 }
 
 pub(super) fn from_workload_entry(entry: WorkloadEntry) -> (Name, Option<Workload>) {
-    let WorkloadEntry {
-        uid,
-        v4,
-        v6,
-        addresses,
-        waypoint,
-        identity,
-        is_waypoint,
-    } = entry;
-    (
-        uid,
-        Some(Workload {
-            v4,
-            v6,
-            addresses,
-            waypoint,
-            identity,
-            is_waypoint,
-        }),
-    )
+    let WorkloadEntry { uid, v4, v6, addresses, waypoint, identity, is_waypoint } = entry;
+    (uid, Some(Workload { v4, v6, addresses, waypoint, identity, is_waypoint }))
 }

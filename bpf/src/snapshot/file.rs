@@ -71,14 +71,8 @@ impl Write for Hashing {
 fn checksum(file: &impl Serialize) -> io::Result<String> {
     let mut out = BufWriter::with_capacity(1 << 16, Hashing(Sha256::new()));
     serde_json::to_writer(&mut out, file)?;
-    let hash = out
-        .into_inner()
-        .map_err(io::IntoInnerError::into_error)?
-        .0
-        .finalize();
-    let hex = hash
-        .iter()
-        .fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
+    let hash = out.into_inner().map_err(io::IntoInnerError::into_error)?.0.finalize();
+    let hex = hash.iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
     Ok(format!("sha256:{hex}"))
 }
 
@@ -99,14 +93,7 @@ impl Snapshot {
     }
 
     fn signed(&self) -> io::Result<impl Serialize + '_> {
-        let About {
-            node,
-            kernel,
-            boot_id,
-            time,
-            generation,
-            consistent,
-        } = self.about.clone();
+        let About { node, kernel, boot_id, time, generation, consistent } = self.about.clone();
         let mut file = File {
             schema_version: SCHEMA_VERSION,
             checksum: None,
@@ -128,19 +115,9 @@ impl Snapshot {
     /// Reads JSON or YAML; `origin` names the file in errors.
     pub fn parse(text: &[u8], origin: &str) -> Result<Self, SnapshotError> {
         let json = text.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{');
-        let file = if json {
-            parse_json(text)
-        } else {
-            parse_yaml(text)
-        };
-        let syntax = |reason| SnapshotError::Syntax {
-            origin: origin.to_owned(),
-            reason,
-        };
-        let newer = |found| SnapshotError::Newer {
-            origin: origin.to_owned(),
-            found,
-        };
+        let file = if json { parse_json(text) } else { parse_yaml(text) };
+        let syntax = |reason| SnapshotError::Syntax { origin: origin.to_owned(), reason };
+        let newer = |found| SnapshotError::Newer { origin: origin.to_owned(), found };
         let file = match file {
             Ok(file) => file,
             Err(reason) => {
@@ -169,11 +146,8 @@ fn parse_yaml(text: &[u8]) -> Result<Owned, String> {
 }
 
 fn version(text: &[u8], json: bool) -> Option<u64> {
-    let version: Option<Version> = if json {
-        serde_json::from_slice(text).ok()
-    } else {
-        serde_yaml::from_slice(text).ok()
-    };
+    let version: Option<Version> =
+        if json { serde_json::from_slice(text).ok() } else { serde_yaml::from_slice(text).ok() };
     version.map(|version| version.schema_version)
 }
 
@@ -182,9 +156,7 @@ fn accept(mut file: Owned, origin: &str) -> Result<Snapshot, SnapshotError> {
     if let Some(said) = file.checksum.take() {
         let is = checksum(&file).unwrap_or_default();
         if said != is {
-            return Err(SnapshotError::Checksum {
-                origin: origin.to_owned(),
-            });
+            return Err(SnapshotError::Checksum { origin: origin.to_owned() });
         }
     }
     let about = About {
@@ -203,10 +175,7 @@ fn accept(mut file: Owned, origin: &str) -> Result<Snapshot, SnapshotError> {
         pods: file.pods,
     }
     .sorted();
-    let invalid = |source| SnapshotError::Invalid {
-        origin: origin.to_owned(),
-        source,
-    };
+    let invalid = |source| SnapshotError::Invalid { origin: origin.to_owned(), source };
     once_per_pod(&snapshot).map_err(invalid)?;
     validate(&snapshot.clone().into_change()).map_err(invalid)?;
     Ok(snapshot)
@@ -214,18 +183,12 @@ fn accept(mut file: Owned, origin: &str) -> Result<Snapshot, SnapshotError> {
 
 fn once_per_pod(snapshot: &Snapshot) -> Result<(), Invalid> {
     let pods = snapshot.pods.as_deref().unwrap_or_default();
-    let twice = pods
-        .windows(2)
-        .filter(|pair| pair[0].cookie == pair[1].cookie);
+    let twice = pods.windows(2).filter(|pair| pair[0].cookie == pair[1].cookie);
     let problems: Vec<_> = twice
         .map(|pair| Problem {
             object: format!("pod with netns cookie {}", pair[0].cookie),
             problem: "is there twice; keep one of them".to_owned(),
         })
         .collect();
-    if problems.is_empty() {
-        Ok(())
-    } else {
-        Err(Invalid { problems })
-    }
+    if problems.is_empty() { Ok(()) } else { Err(Invalid { problems }) }
 }

@@ -100,21 +100,10 @@ impl Snapshot {
     /// What the tables say.
     #[must_use]
     pub fn of(have: &Have, about: About, pods: Option<Vec<PodEntry>>) -> Self {
-        let services = have
-            .services()
-            .map(|(key, service)| service_entry(key, service));
-        let workloads = have
-            .workloads()
-            .map(|(uid, workload)| workload_entry(uid, workload));
+        let services = have.services().map(|(key, service)| service_entry(key, service));
+        let workloads = have.workloads().map(|(uid, workload)| workload_entry(uid, workload));
         let (services, workloads) = (services.collect(), workloads.collect());
-        Self {
-            about,
-            settings: have.settings(),
-            services,
-            workloads,
-            pods,
-        }
-        .sorted()
+        Self { about, settings: have.settings(), services, workloads, pods }.sorted()
     }
 
     /// What a complete change says.
@@ -130,14 +119,7 @@ impl Snapshot {
             .filter_map(|(uid, workload)| Some(workload_entry(uid.clone(), workload.clone()?)));
         let settings = change.settings.clone().unwrap_or_default();
         let (services, workloads) = (services.collect(), workloads.collect());
-        Self {
-            about,
-            settings,
-            services,
-            workloads,
-            pods: None,
-        }
-        .sorted()
+        Self { about, settings, services, workloads, pods: None }.sorted()
     }
 
     /// The complete change that makes the tables say this.
@@ -145,11 +127,7 @@ impl Snapshot {
     pub fn into_change(self) -> Change {
         Change {
             services: self.services.into_iter().map(from_service_entry).collect(),
-            workloads: self
-                .workloads
-                .into_iter()
-                .map(from_workload_entry)
-                .collect(),
+            workloads: self.workloads.into_iter().map(from_workload_entry).collect(),
             settings: Some(self.settings),
             all_services: true,
             all_workloads: true,
@@ -161,33 +139,23 @@ impl Snapshot {
     #[must_use]
     pub fn into_partial(self, only: &[Only], have: &Have) -> Change {
         let service = |name: &Name| {
-            only.iter()
-                .any(|part| matches!(part, Only::Service(wanted) if **wanted == **name))
+            only.iter().any(|part| matches!(part, Only::Service(wanted) if **wanted == **name))
         };
         let workload = |uid: &Name| {
-            only.iter()
-                .any(|part| matches!(part, Only::Workload(wanted) if **wanted == **uid))
+            only.iter().any(|part| matches!(part, Only::Workload(wanted) if **wanted == **uid))
         };
         let all_services = only.contains(&Only::Services);
         let all_workloads = only.contains(&Only::Workloads);
         let mut change = self.into_change();
         (change.all_services, change.all_workloads) = (all_services, all_workloads);
-        change
-            .services
-            .retain(|(key, _)| all_services || service(&key.name));
-        change
-            .workloads
-            .retain(|(uid, _)| all_workloads || workload(uid));
+        change.services.retain(|(key, _)| all_services || service(&key.name));
+        change.workloads.retain(|(uid, _)| all_workloads || workload(uid));
         change.settings = change.settings.filter(|_| only.contains(&Only::Settings));
         let kept: HashSet<_> = change.services.iter().map(|(key, _)| key.clone()).collect();
         let gone = have.services().map(|(key, _)| key);
         let gone = gone.filter(|key| service(&key.name) && !kept.contains(key));
         change.services.extend(gone.map(|key| (key, None)));
-        let kept: HashSet<_> = change
-            .workloads
-            .iter()
-            .map(|(uid, _)| uid.clone())
-            .collect();
+        let kept: HashSet<_> = change.workloads.iter().map(|(uid, _)| uid.clone()).collect();
         let gone = have.workloads().map(|(uid, _)| uid);
         let gone = gone.filter(|uid| workload(uid) && !kept.contains(uid));
         change.workloads.extend(gone.map(|uid| (uid, None)));
@@ -202,10 +170,8 @@ impl Snapshot {
         for workload in &mut self.workloads {
             workload.addresses.sort_unstable();
         }
-        self.services
-            .sort_unstable_by(|one, next| service_order(one).cmp(&service_order(next)));
-        self.workloads
-            .sort_unstable_by(|one, next| one.uid.cmp(&next.uid));
+        self.services.sort_unstable_by(|one, next| service_order(one).cmp(&service_order(next)));
+        self.workloads.sort_unstable_by(|one, next| one.uid.cmp(&next.uid));
         if let Some(pods) = &mut self.pods {
             pods.sort_unstable_by_key(|pod| pod.cookie);
         }

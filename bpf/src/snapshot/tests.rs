@@ -11,20 +11,12 @@ fn snapshot() -> Snapshot {
         identity: Some("td/ns/n/sa/a".into()),
         ..Workload::default()
     };
-    let key = ServiceKey {
-        name: "ns/web".into(),
-        port: 80,
-        family: Family::V4,
-        kind: Kind::Service,
-    };
+    let key =
+        ServiceKey { name: "ns/web".into(), port: 80, family: Family::V4, kind: Kind::Service };
     let service = Service {
         vips: vec![[10, 96, 0, 2].into(), [10, 96, 0, 1].into()],
         synced: true,
-        endpoints: vec![Endpoint {
-            workload: uid(),
-            port: 8080,
-            family: Family::V4,
-        }],
+        endpoints: vec![Endpoint { workload: uid(), port: 8080, family: Family::V4 }],
         ..Service::default()
     };
     let change = Change {
@@ -32,21 +24,9 @@ fn snapshot() -> Snapshot {
         workloads: vec![(uid(), Some(workload))],
         ..Change::default()
     };
-    let about = About {
-        node: Some("node-1".to_owned()),
-        generation: Some(8),
-        ..About::default()
-    };
-    let pod = PodEntry {
-        cookie: 7,
-        uid: Some(uid()),
-        netns: None,
-        mode: PodMode::Bypass,
-    };
-    Snapshot {
-        pods: Some(vec![pod]),
-        ..Snapshot::of_change(&change, about)
-    }
+    let about = About { node: Some("node-1".to_owned()), generation: Some(8), ..About::default() };
+    let pod = PodEntry { cookie: 7, uid: Some(uid()), netns: None, mode: PodMode::Bypass };
+    Snapshot { pods: Some(vec![pod]), ..Snapshot::of_change(&change, about) }
 }
 
 fn json(snapshot: &Snapshot) -> String {
@@ -57,9 +37,7 @@ fn json(snapshot: &Snapshot) -> String {
 
 fn refused(text: &str) -> String {
     let error = Snapshot::parse(text.as_bytes(), "file").expect_err("refused");
-    let cause = std::error::Error::source(&error)
-        .map(ToString::to_string)
-        .unwrap_or_default();
+    let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
     format!("{error}: {cause}")
 }
 
@@ -69,30 +47,17 @@ fn json_and_yaml_lead_back_to_the_same() {
     snapshot().write_yaml(&mut yaml).expect("to memory");
     assert_eq!(Snapshot::parse(&yaml, "yaml").expect("yaml"), snapshot());
     let text = json(&snapshot());
-    assert_eq!(
-        Snapshot::parse(text.as_bytes(), "json").expect("json"),
-        snapshot()
-    );
+    assert_eq!(Snapshot::parse(text.as_bytes(), "json").expect("json"), snapshot());
     assert_eq!(json(&snapshot()), text, "two dumps differ");
     let checksum = |text: &str| text.split("sha256:").nth(1).expect("one")[..64].to_owned();
-    assert_eq!(
-        checksum(&text),
-        checksum(&String::from_utf8(yaml).expect("text"))
-    );
+    assert_eq!(checksum(&text), checksum(&String::from_utf8(yaml).expect("text")));
 }
 
 #[test]
 fn an_edited_file_is_refused_until_its_checksum_is_taken_out() {
     let edited = json(&snapshot()).replace("10.96.0.2", "10.96.0.3");
-    assert!(
-        refused(&edited).contains("remove the line `checksum`"),
-        "{}",
-        refused(&edited)
-    );
-    let lines: Vec<_> = edited
-        .lines()
-        .filter(|line| !line.contains("checksum"))
-        .collect();
+    assert!(refused(&edited).contains("remove the line `checksum`"), "{}", refused(&edited));
+    let lines: Vec<_> = edited.lines().filter(|line| !line.contains("checksum")).collect();
     let accepted = Snapshot::parse(lines.join("\n").as_bytes(), "file").expect("accepted");
     assert_eq!(accepted.services[0].vips[1].to_string(), "10.96.0.3");
 }
@@ -100,26 +65,16 @@ fn an_edited_file_is_refused_until_its_checksum_is_taken_out() {
 #[test]
 fn what_is_not_of_this_schema_is_refused() {
     let newer = "{\"schemaVersion\": 2, \"moreThings\": []}";
-    assert!(
-        refused(newer).contains("schema version 2 is newer than 1"),
-        "{}",
-        refused(newer)
-    );
+    assert!(refused(newer).contains("schema version 2 is newer than 1"), "{}", refused(newer));
     let unknown = "{\"schemaVersion\": 1, \"services\": [], \"workloads\": [], \"x\": 1}";
     let said = refused(unknown);
-    assert!(
-        said.contains("unknown field `x`") && said.contains("line 1"),
-        "{said}"
-    );
+    assert!(said.contains("unknown field `x`") && said.contains("line 1"), "{said}");
     assert!(refused("{}").contains("schemaVersion"));
     assert!(refused("").contains("file: "));
     let yaml = "schemaVersion: 1\nservices: []\nworkloads:\n- uid: a\n  v4: 10.0.0.300\n";
     assert!(refused(yaml).contains("line 5"), "{}", refused(yaml));
     let silent = "{\"schemaVersion\": 1}";
-    assert!(
-        refused(silent).contains("services"),
-        "nothing said must not mean: remove all"
-    );
+    assert!(refused(silent).contains("services"), "nothing said must not mean: remove all");
 }
 
 #[test]
@@ -129,16 +84,9 @@ fn a_contradiction_is_refused_by_name() {
     twice.services[1].port = 81;
     twice.services[1].endpoints[0].workload = "nobody".into();
     let said = refused(&json(&twice));
-    assert!(
-        said.contains("service ns/web port 81 (IPv4): endpoint nobody"),
-        "{said}"
-    );
+    assert!(said.contains("service ns/web port 81 (IPv4): endpoint nobody"), "{said}");
     twice.services.truncate(1);
-    twice
-        .pods
-        .as_mut()
-        .expect("pods")
-        .push(snapshot().pods.expect("pods").remove(0));
+    twice.pods.as_mut().expect("pods").push(snapshot().pods.expect("pods").remove(0));
     assert!(matches!(
         Snapshot::parse(json(&twice).as_bytes(), "file"),
         Err(SnapshotError::Invalid { .. })
@@ -148,10 +96,7 @@ fn a_contradiction_is_refused_by_name() {
 #[test]
 fn parts_are_named() {
     assert_eq!("services".parse(), Ok(Only::Services));
-    assert_eq!(
-        "service=ns/web".parse(),
-        Ok(Only::Service("ns/web".to_owned()))
-    );
+    assert_eq!("service=ns/web".parse(), Ok(Only::Service("ns/web".to_owned())));
     for wrong in ["", "service", "service=", "pods", "pod=1"] {
         assert!(wrong.parse::<Only>().is_err(), "{wrong}");
     }

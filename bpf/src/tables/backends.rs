@@ -35,10 +35,7 @@ fn key(record: &BackendRecord) -> u64 {
 impl Backends {
     /// The mirror of these records; every valid one takes its names.
     pub(crate) fn new(records: Vec<BackendRecord>, names: &mut Names) -> Self {
-        let mut backends = Self {
-            records,
-            ..Self::default()
-        };
+        let mut backends = Self { records, ..Self::default() };
         backends.by_uid.reserve(backends.records.len());
         for index in 0..backends.end() {
             let record = backends.records[index as usize];
@@ -62,23 +59,17 @@ impl Backends {
 
     /// The record at `index`, if it is in use.
     pub(crate) fn get(&self, index: u32) -> Option<&BackendRecord> {
-        self.records
-            .get(index as usize)
-            .filter(|record| in_use(record))
+        self.records.get(index as usize).filter(|record| in_use(record))
     }
 
     /// Records in use, with their indices.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &BackendRecord)> {
-        (0..)
-            .zip(&self.records)
-            .filter(|(_, record)| in_use(record))
+        (0..).zip(&self.records).filter(|(_, record)| in_use(record))
     }
 
     /// The record whose uid starts at this chunk.
     pub(crate) fn by_name(&self, name: u32) -> Option<u32> {
-        self.by_uid.find(name.into(), |index| {
-            self.records[index as usize].name == name
-        })
+        self.by_uid.find(name.into(), |index| self.records[index as usize].name == name)
     }
 
     /// Other valid records of a uid that is found elsewhere.
@@ -134,8 +125,7 @@ impl Backends {
         } else if self.by_name(record.name).is_some() {
             self.twins.insert(index);
         } else {
-            self.by_uid
-                .insert(key(record), index, |at| key(&self.records[at as usize]));
+            self.by_uid.insert(key(record), index, |at| key(&self.records[at as usize]));
         }
     }
 
@@ -149,8 +139,7 @@ impl Backends {
             let name = |twin: &&u32| self.records[**twin as usize].name == record.name;
             if let Some(twin) = self.twins.iter().find(name).copied() {
                 self.twins.remove(&twin);
-                self.by_uid
-                    .insert(key(record), twin, |at| key(&self.records[at as usize]));
+                self.by_uid.insert(key(record), twin, |at| key(&self.records[at as usize]));
             }
         }
         names.release(record.name, record.name_len);

@@ -59,12 +59,7 @@ impl Frontends {
     /// Makes room for so many entries at once.
     pub(crate) fn reserve(&mut self, count: usize) {
         self.entries.reserve(count);
-        let Self {
-            entries,
-            table,
-            hasher,
-            ..
-        } = self;
+        let Self { entries, table, hasher, .. } = self;
         table.reserve(count, |at| hasher.hash_one(entries[*at as usize].key));
     }
 
@@ -89,9 +84,7 @@ impl Frontends {
     /// The keys that lead to `index`; `kind` is [`FrontendKey::SERVICE`] or
     /// [`FrontendKey::WORKLOAD`].
     pub(crate) fn of(&self, kind: u16, index: u32) -> impl Iterator<Item = FrontendKey> + '_ {
-        let head = self.heads[usize::from(kind & 1)]
-            .get(index as usize)
-            .copied();
+        let head = self.heads[usize::from(kind & 1)].get(index as usize).copied();
         let mut at = head.unwrap_or(NONE);
         std::iter::from_fn(move || {
             let entry = self.entries.get(at as usize)?;
@@ -102,15 +95,11 @@ impl Frontends {
 
     fn find(&self, key: &FrontendKey) -> Option<u32> {
         let hash = self.hasher.hash_one(key);
-        self.table
-            .find(hash, |at| self.entries[*at as usize].key == *key)
-            .copied()
+        self.table.find(hash, |at| self.entries[*at as usize].key == *key).copied()
     }
 
     fn head(&mut self, key: &FrontendKey, index: u32) -> Option<&mut u32> {
-        self.heads
-            .get_mut(usize::from(key.kind()))?
-            .get_mut(index as usize)
+        self.heads.get_mut(usize::from(key.kind()))?.get_mut(index as usize)
     }
 
     fn link(&mut self, at: u32) {
@@ -123,9 +112,7 @@ impl Frontends {
     }
 
     fn unlink(&mut self, at: u32) {
-        let Entry {
-            key, index, next, ..
-        } = self.entries[at as usize];
+        let Entry { key, index, next, .. } = self.entries[at as usize];
         let Some(head) = self.head(&key, index) else {
             return;
         };
@@ -152,19 +139,9 @@ impl Frontends {
             self.link(at);
             return;
         }
-        let entry = Entry {
-            key,
-            index: word.index(),
-            tag: word.tag(),
-            next: NONE,
-        };
+        let entry = Entry { key, index: word.index(), tag: word.tag(), next: NONE };
         let at = self.place(entry);
-        let Self {
-            entries,
-            table,
-            hasher,
-            ..
-        } = self;
+        let Self { entries, table, hasher, .. } = self;
         let hash = hasher.hash_one(key);
         table.insert_unique(hash, at, |at| hasher.hash_one(entries[*at as usize].key));
         self.link(at);

@@ -19,17 +19,14 @@ impl NameIndex {
 
     /// The index with this key for which `same` holds.
     pub(crate) fn find(&self, key: u64, same: impl Fn(u32) -> bool) -> Option<u32> {
-        self.table
-            .find(self.hasher.hash_one(key), |index| same(*index))
-            .copied()
+        self.table.find(self.hasher.hash_one(key), |index| same(*index)).copied()
     }
 
     /// Adds an index; `key_of` tells the key of those that are there.
     pub(crate) fn insert(&mut self, key: u64, index: u32, key_of: impl Fn(u32) -> u64) {
         let hasher = &self.hasher;
         let hash = hasher.hash_one(key);
-        self.table
-            .insert_unique(hash, index, |at| hasher.hash_one(key_of(*at)));
+        self.table.insert_unique(hash, index, |at| hasher.hash_one(key_of(*at)));
     }
 
     /// Takes an index out.

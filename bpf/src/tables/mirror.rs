@@ -21,43 +21,24 @@ impl Have {
         assert_eq!(self.usage(), fresh.usage());
         let (one, other) = (&self.backends, &fresh.backends);
         assert!(one.iter().eq(other.iter()), "backends differ");
-        assert_eq!(
-            idle(&one.free, &one.quarantine),
-            idle(&other.free, &other.quarantine)
-        );
-        assert_eq!(
-            (one.twins(), one.nameless()),
-            (other.twins(), other.nameless())
-        );
+        assert_eq!(idle(&one.free, &one.quarantine), idle(&other.free, &other.quarantine));
+        assert_eq!((one.twins(), one.nameless()), (other.twins(), other.nameless()));
         let (one, other) = (&self.services, &fresh.services);
         assert!(one.iter().eq(other.iter()), "services differ");
-        assert_eq!(
-            idle(&one.free, &one.quarantine),
-            idle(&other.free, &other.quarantine)
-        );
+        assert_eq!(idle(&one.free, &one.quarantine), idle(&other.free, &other.quarantine));
         let (one, other) = (&self.slots, &fresh.slots);
-        assert_eq!(
-            idle(&one.free, &one.quarantine),
-            idle(&other.free, &other.quarantine)
-        );
+        assert_eq!(idle(&one.free, &one.quarantine), idle(&other.free, &other.quarantine));
         assert_eq!(one.damaged(), other.damaged());
         for index in 0..self.meta.endpoints_end {
             assert_eq!(one.word(index), other.word(index), "slot {index}");
         }
         let all = |have: &Self| -> BTreeSet<_> {
-            have.frontends
-                .iter()
-                .map(|(key, word)| (key, word.0))
-                .collect()
+            have.frontends.iter().map(|(key, word)| (key, word.0)).collect()
         };
         assert_eq!(all(self), all(fresh));
         for index in 0..self.meta.backends_end {
             let slots = |have: &Self| have.slots.leading_to(index).collect::<BTreeSet<_>>();
-            assert_eq!(
-                slots(self),
-                slots(fresh),
-                "slots that lead to backend {index}"
-            );
+            assert_eq!(slots(self), slots(fresh), "slots that lead to backend {index}");
             self.assert_chain(fresh, FrontendKey::WORKLOAD, index);
         }
         for index in 0..self.meta.services_end {
@@ -68,10 +49,6 @@ impl Have {
 
     fn assert_chain(&self, fresh: &Self, kind: u16, index: u32) {
         let keys = |have: &Self| have.frontends.of(kind, index).collect::<BTreeSet<_>>();
-        assert_eq!(
-            keys(self),
-            keys(fresh),
-            "frontends that lead to {kind} {index}"
-        );
+        assert_eq!(keys(self), keys(fresh), "frontends that lead to {kind} {index}");
     }
 }

@@ -55,12 +55,7 @@ impl Names {
     /// The mirror of these chunks, nothing referred to yet.
     pub(crate) fn new(chunks: Vec<NameChunk>) -> Self {
         let runs = vec![Run::default(); chunks.len()];
-        Self {
-            table: HashTable::with_capacity(chunks.len()),
-            chunks,
-            runs,
-            ..Self::default()
-        }
+        Self { table: HashTable::with_capacity(chunks.len()), chunks, runs, ..Self::default() }
     }
 
     /// Makes room for chunks below `end`.
@@ -99,9 +94,7 @@ impl Names {
     /// Where `name` lies, if anything refers to it.
     pub(crate) fn find(&self, name: &str) -> Option<u32> {
         let hash = self.hasher.hash_one(name);
-        self.table
-            .find(hash, |start| self.at(*start) == Some(name))
-            .copied()
+        self.table.find(hash, |start| self.at(*start) == Some(name)).copied()
     }
 
     fn at(&self, start: u32) -> Option<&str> {
@@ -121,11 +114,7 @@ impl Names {
         let count = chunks_of(usize::from(len));
         let span = start as usize..start as usize + count as usize;
         let vacant = |run: &Run| run.refs == 0 && !run.inside;
-        if !self
-            .runs
-            .get(span.clone())
-            .is_some_and(|runs| runs.iter().all(vacant))
-        {
+        if !self.runs.get(span.clone()).is_some_and(|runs| runs.iter().all(vacant)) {
             return false;
         }
         if !self.text(start, len).is_some_and(is_name) {
@@ -135,23 +124,13 @@ impl Names {
         for run in &mut self.runs[span] {
             run.inside = true;
         }
-        self.runs[start as usize] = Run {
-            refs: 1,
-            len,
-            inside: false,
-        };
+        self.runs[start as usize] = Run { refs: 1, len, inside: false };
         self.enter(start);
         true
     }
 
     fn enter(&mut self, start: u32) {
-        let Self {
-            chunks,
-            runs,
-            table,
-            hasher,
-            ..
-        } = self;
+        let Self { chunks, runs, table, hasher, .. } = self;
         let at = |start: u32| {
             let from = start as usize * NAME_CHUNK;
             let len = usize::from(runs[start as usize].len);

@@ -63,13 +63,7 @@ impl Have {
         let mut slots = Slots::new(words, backends_end);
         let records = read_array(k, Map::Service, services_end)?;
         let mut services = Services::new(records, &mut names);
-        for (index, record) in services.iter() {
-            slots.claim(index, record);
-        }
-        for (_, record) in backends.iter() {
-            services.name(record.waypoint_v4);
-            services.name(record.waypoint_v6);
-        }
+        tie(&mut services, &mut slots, &backends);
         let mut frontends = Frontends::default();
         frontends.grow(services_end, backends_end);
         // each service and workload has one address as a rule
@@ -120,24 +114,10 @@ impl Have {
         }
         let (services, backends) = self.lost();
         let (backends_end, services_end) = (self.backends.end(), self.services.end());
-        let Self {
-            backends: one,
-            services: other,
-            ..
-        } = self;
+        let Self { backends: one, services: other, .. } = self;
         for (reserved, quarantine, lost, end) in [
-            (
-                &mut one.reserved,
-                &mut one.quarantine,
-                backends,
-                backends_end,
-            ),
-            (
-                &mut other.reserved,
-                &mut other.quarantine,
-                services,
-                services_end,
-            ),
+            (&mut one.reserved, &mut one.quarantine, backends, backends_end),
+            (&mut other.reserved, &mut other.quarantine, services, services_end),
         ] {
             for index in reserved.difference(&lost).filter(|index| **index < end) {
                 quarantine.insert(*index, 1);
@@ -173,22 +153,27 @@ impl Have {
     }
 }
 
+/// Which slots belong to which service, and how many workloads name each waypoint.
+fn tie(services: &mut Services, slots: &mut Slots, backends: &Backends) {
+    for (index, record) in services.iter() {
+        slots.claim(index, record);
+    }
+    for (_, record) in backends.iter() {
+        services.name(record.waypoint_v4);
+        services.name(record.waypoint_v6);
+    }
+}
+
 /// `kmesh_meta`; all zero when nothing was ever written.
 fn read_meta(k: &dyn Tables) -> Result<MetaRecord, ReadError> {
     let mut meta = MetaRecord::zeroed();
-    k.lookup(
-        Map::Meta,
-        &0_u32.to_ne_bytes(),
-        bytemuck::bytes_of_mut(&mut meta),
-    )
-    .map_err(ReadError::Kernel)?;
+    k.lookup(Map::Meta, &0_u32.to_ne_bytes(), bytemuck::bytes_of_mut(&mut meta))
+        .map_err(ReadError::Kernel)?;
     if (meta.magic, meta.layout) == (0, 0) {
         (meta.magic, meta.layout) = (MAGIC, LAYOUT_VERSION);
     }
     if (meta.magic, meta.layout) != (MAGIC, LAYOUT_VERSION) {
-        return Err(ReadError::Layout {
-            layout: meta.layout,
-        });
+        return Err(ReadError::Layout { layout: meta.layout });
     }
     Ok(meta)
 }
@@ -206,11 +191,7 @@ fn read_limits(k: &dyn Tables) -> Result<Limits, KernelError> {
 }
 
 fn read_settings(k: &dyn Tables) -> Result<SettingsWords, KernelError> {
-    let words = read_array::<u64>(
-        k,
-        Map::Settings,
-        u32::try_from(SETTINGS).unwrap_or_default(),
-    )?;
+    let words = read_array::<u64>(k, Map::Settings, u32::try_from(SETTINGS).unwrap_or_default())?;
     let mut settings = SettingsWords::default();
     settings.0.copy_from_slice(&words);
     Ok(settings)
@@ -241,10 +222,7 @@ fn read_hash<K: Pod, V: Pod>(
     k.scan(map, 0, &mut |keys, values| {
         let keys = keys.chunks_exact(size_of::<K>());
         for (key, value) in keys.zip(values.chunks_exact(size_of::<V>())) {
-            each(
-                bytemuck::pod_read_unaligned(key),
-                bytemuck::pod_read_unaligned(value),
-            );
+            each(bytemuck::pod_read_unaligned(key), bytemuck::pod_read_unaligned(value));
         }
     })
 }

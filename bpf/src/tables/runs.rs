@@ -18,11 +18,8 @@ pub(crate) struct Runs {
 
 impl Runs {
     /// No runs.
-    pub(crate) const EMPTY: Self = Self {
-        by_start: BTreeMap::new(),
-        by_len: BTreeSet::new(),
-        elements: 0,
-    };
+    pub(crate) const EMPTY: Self =
+        Self { by_start: BTreeMap::new(), by_len: BTreeSet::new(), elements: 0 };
 
     /// Elements in all runs.
     pub(crate) fn elements(&self) -> u64 {
@@ -44,10 +41,7 @@ impl Runs {
     /// Whether `index` lies in a run.
     #[cfg(test)]
     pub(crate) fn contains(&self, index: u32) -> bool {
-        self.by_start
-            .range(..=index)
-            .next_back()
-            .is_some_and(|(start, len)| index - start < *len)
+        self.by_start.range(..=index).next_back().is_some_and(|(start, len)| index - start < *len)
     }
 
     /// The shortest run of at least `len` behind `after` in the order (length, start).

@@ -19,19 +19,8 @@ pub(crate) struct Place {
 impl Place {
     /// What this record is found by.
     pub(crate) fn of(record: &ServiceRecord) -> Self {
-        let ServiceRecord {
-            name,
-            port,
-            family,
-            kind,
-            ..
-        } = *record;
-        Self {
-            name,
-            port,
-            family,
-            kind,
-        }
+        let ServiceRecord { name, port, family, kind, .. } = *record;
+        Self { name, port, family, kind }
     }
 
     fn key(self) -> u64 {
@@ -69,10 +58,7 @@ fn key(record: &ServiceRecord) -> u64 {
 impl Services {
     /// The mirror of these records; every valid one takes its name.
     pub(crate) fn new(records: Vec<ServiceRecord>, names: &mut Names) -> Self {
-        let mut services = Self {
-            records,
-            ..Self::default()
-        };
+        let mut services = Self { records, ..Self::default() };
         services.by_place.reserve(services.records.len());
         for index in 0..services.end() {
             let record = services.records[index as usize];
@@ -96,16 +82,12 @@ impl Services {
 
     /// The record at `index`, if it is in use.
     pub(crate) fn get(&self, index: u32) -> Option<&ServiceRecord> {
-        self.records
-            .get(index as usize)
-            .filter(|record| in_use(record))
+        self.records.get(index as usize).filter(|record| in_use(record))
     }
 
     /// Records in use, with their indices.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &ServiceRecord)> {
-        (0..)
-            .zip(&self.records)
-            .filter(|(_, record)| in_use(record))
+        (0..).zip(&self.records).filter(|(_, record)| in_use(record))
     }
 
     /// The record of that name, port, family and kind.
@@ -201,8 +183,7 @@ impl Services {
         } else if self.at(Place::of(record)).is_some() {
             self.twins.insert(index);
         } else {
-            self.by_place
-                .insert(key(record), index, |at| key(&self.records[at as usize]));
+            self.by_place.insert(key(record), index, |at| key(&self.records[at as usize]));
         }
     }
 
@@ -216,8 +197,7 @@ impl Services {
             let same = |twin: &&u32| Place::of(&self.records[**twin as usize]) == place;
             if let Some(twin) = self.twins.iter().find(same).copied() {
                 self.twins.remove(&twin);
-                self.by_place
-                    .insert(key(record), twin, |at| key(&self.records[at as usize]));
+                self.by_place.insert(key(record), twin, |at| key(&self.records[at as usize]));
             }
         }
         names.release(record.name, record.name_len);

@@ -38,12 +38,7 @@ impl Slots {
     /// The mirror of these words, no service known yet.
     pub(crate) fn new(words: Vec<EndpointWord>, backends: u32) -> Self {
         let next = vec![UNLINKED; words.len()];
-        Self {
-            words,
-            next,
-            heads: vec![NONE; backends as usize],
-            ..Self::default()
-        }
+        Self { words, next, heads: vec![NONE; backends as usize], ..Self::default() }
     }
 
     /// Makes room for slots and backends below these ends.
@@ -120,10 +115,7 @@ impl Slots {
             return;
         }
         self.next[slot as usize] = UNLINKED;
-        let Some(head) = self
-            .heads
-            .get_mut(self.words[slot as usize].backend() as usize)
-        else {
+        let Some(head) = self.heads.get_mut(self.words[slot as usize].backend() as usize) else {
             return;
         };
         let mut here = *head;
@@ -200,8 +192,7 @@ impl Slots {
             self.damaged.insert(service);
         }
         self.mark_overlaps(service, base, capacity);
-        self.ranges
-            .insert((base, service), Extent { capacity, count });
+        self.ranges.insert((base, service), Extent { capacity, count });
         self.free.remove(base, capacity);
         self.quarantine.remove(base, capacity);
         for slot in base..base + count {
@@ -213,11 +204,7 @@ impl Slots {
         let before = self.ranges.range(..(base, 0)).next_back();
         let before = before.filter(|((start, _), extent)| start + extent.capacity > base);
         let behind = self.ranges.range((base, 0)..(base + capacity, 0));
-        let others: Vec<u32> = before
-            .into_iter()
-            .chain(behind)
-            .map(|((_, own), _)| *own)
-            .collect();
+        let others: Vec<u32> = before.into_iter().chain(behind).map(|((_, own), _)| *own).collect();
         if !others.is_empty() {
             self.damaged.insert(service);
             self.damaged.extend(others);

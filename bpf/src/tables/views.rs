@@ -32,12 +32,10 @@ impl Shared {
     /// The name at `start`, or a stand-in for one that cannot be read.
     fn name(&mut self, have: &Have, start: u32, len: u16) -> Name {
         let name =
-            self.0
-                .entry((start, len))
-                .or_insert_with(|| match have.names.text(start, len) {
-                    Some(text) => text.into(),
-                    None => format!("(unreadable name at chunk {start})").into(),
-                });
+            self.0.entry((start, len)).or_insert_with(|| match have.names.text(start, len) {
+                Some(text) => text.into(),
+                None => format!("(unreadable name at chunk {start})").into(),
+            });
         Name::clone(name)
     }
 }
@@ -81,11 +79,7 @@ pub(crate) fn settings_words(settings: &Settings) -> SettingsWords {
         MetadataFormat::Tlv => 0,
         MetadataFormat::ProxyV2 => SettingsWords::PROXY_V2,
     };
-    let peername = if settings.peername {
-        SettingsWords::PEERNAME
-    } else {
-        0
-    };
+    let peername = if settings.peername { SettingsWords::PEERNAME } else { 0 };
     SettingsWords::new(proxy | peername, &settings.exempt_ports)
 }
 
@@ -123,11 +117,7 @@ impl Have {
             (Map::Names, self.names.used()),
             (Map::Manager, self.managers.len() as u64),
         ]
-        .map(|(map, used)| Usage {
-            map,
-            used,
-            limit: self.limits.of(map),
-        })
+        .map(|(map, used)| Usage { map, used, limit: self.limits.of(map) })
         .to_vec()
     }
 
@@ -206,10 +196,7 @@ impl Have {
     /// Pods by netns cookie, sorted.
     #[must_use]
     pub fn managers(&self) -> Vec<(u64, ManagerWord)> {
-        self.managers
-            .iter()
-            .map(|(cookie, word)| (*cookie, *word))
-            .collect()
+        self.managers.iter().map(|(cookie, word)| (*cookie, *word)).collect()
     }
 
     /// A service as messages name it.
@@ -227,30 +214,17 @@ impl Have {
         ServiceKey {
             name: shared.name(self, record.name, record.name_len),
             port: record.port,
-            family: if record.family == 6 {
-                Family::V6
-            } else {
-                Family::V4
-            },
-            kind: if record.kind == KIND_WAYPOINT {
-                Kind::Waypoint
-            } else {
-                Kind::Service
-            },
+            family: if record.family == 6 { Family::V6 } else { Family::V4 },
+            kind: if record.kind == KIND_WAYPOINT { Kind::Waypoint } else { Kind::Service },
         }
     }
 
     fn service_at(&self, index: u32, record: &ServiceRecord, shared: &mut Shared) -> Service {
-        let mut vips: Vec<_> = self
-            .frontends
-            .of(FrontendKey::SERVICE, index)
-            .map(|key| key.address())
-            .collect();
+        let mut vips: Vec<_> =
+            self.frontends.of(FrontendKey::SERVICE, index).map(|key| key.address()).collect();
         vips.sort_unstable();
         let words = self.slots.of(record).iter();
-        let mut endpoints: Vec<_> = words
-            .filter_map(|word| self.endpoint(*word, shared))
-            .collect();
+        let mut endpoints: Vec<_> = words.filter_map(|word| self.endpoint(*word, shared)).collect();
         endpoints.sort_unstable();
         Service {
             vips,
@@ -271,11 +245,8 @@ impl Have {
     }
 
     fn workload_at(&self, index: u32, record: &BackendRecord, shared: &mut Shared) -> Workload {
-        let mut addresses: Vec<IpAddr> = self
-            .frontends
-            .of(FrontendKey::WORKLOAD, index)
-            .map(|key| key.address())
-            .collect();
+        let mut addresses: Vec<IpAddr> =
+            self.frontends.of(FrontendKey::WORKLOAD, index).map(|key| key.address()).collect();
         addresses.sort_unstable();
         let waypoint = self.waypoint(record.waypoint_v4, shared);
         let identity = (record.identity_len > 0)

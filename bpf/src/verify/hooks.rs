@@ -30,18 +30,9 @@ pub(super) fn look(
     sound: &BTreeSet<Map>,
     peername: Option<bool>,
 ) -> Result<Vec<Finding>, VerifyError> {
-    let kernel = |source| VerifyError::Kernel {
-        root: root.path().to_owned(),
-        source,
-    };
+    let kernel = |source| VerifyError::Kernel { root: root.path().to_owned(), source };
     let cgroup_id = k.cgroup_id(cgroup).map_err(kernel)?;
-    let judge = Judge {
-        k,
-        root,
-        cgroup,
-        cgroup_id,
-        sound,
-    };
+    let judge = Judge { k, root, cgroup, cgroup_id, sound };
     let mut findings = Vec::new();
     for state in attach::inspect(k, root, cgroup).map_err(VerifyError::Hooks)? {
         if is_wanted(&state, peername) {
@@ -80,11 +71,8 @@ fn is_wanted(state: &HookState, peername: Option<bool>) -> bool {
 impl Judge<'_> {
     /// The first fault of a hook; where there is none, who runs before it.
     fn hook(&self, state: &HookState) -> Result<Option<Finding>, KernelError> {
-        let attachment = if state.hook.on_cgroup() {
-            self.link(state)?
-        } else {
-            self.sockhash(state)
-        };
+        let attachment =
+            if state.hook.on_cgroup() { self.link(state)? } else { self.sockhash(state) };
         if attachment.is_some() {
             return Ok(attachment);
         }
@@ -110,12 +98,7 @@ impl Judge<'_> {
         };
         if ours::link_named(state.hook.name(), link).is_none() {
             let fix = format!("rm {}, then start kmeshd", path.display());
-            return Ok(Some(error(
-                "pins",
-                path.display().to_string(),
-                FOREIGN.to_owned(),
-                &fix,
-            )));
+            return Ok(Some(error("pins", path.display().to_string(), FOREIGN.to_owned(), &fix)));
         }
         if link.cgroup_id == 0 {
             return Ok(Some(of("the cgroup of the link is gone".to_owned())));
@@ -136,12 +119,7 @@ impl Judge<'_> {
         (missing && self.sound.contains(&Map::Socket)).then(|| {
             let problem = "it is not attached to map_of_kmesh_socket: waypoint connections would \
                            carry no metadata";
-            error(
-                "links",
-                state.hook.name().to_owned(),
-                problem.to_owned(),
-                START,
-            )
+            error("links", state.hook.name().to_owned(), problem.to_owned(), START)
         })
     }
 
@@ -162,10 +140,7 @@ impl Judge<'_> {
             return Ok(Some(error("programs", hook, problem, START)));
         }
         if !state.effective && state.hook.on_cgroup() {
-            let problem = format!(
-                "it is attached, but does not run at {}",
-                self.cgroup.display()
-            );
+            let problem = format!("it is attached, but does not run at {}", self.cgroup.display());
             return Ok(Some(error("programs", hook, problem, START)));
         }
         Ok(None)
@@ -182,12 +157,7 @@ impl Judge<'_> {
             (Some(prog), Some(standing)) => {
                 let id = prog.id;
                 let problem = format!("program {standing} stands at the hook, not the pinned {id}");
-                Some(error(
-                    "programs",
-                    state.hook.name().to_owned(),
-                    problem,
-                    START,
-                ))
+                Some(error("programs", state.hook.name().to_owned(), problem, START))
             }
             (None, _) if self.k.pinned(&path)?.is_none() => {
                 let problem = "the program's pin is missing; the program still runs";
@@ -206,10 +176,8 @@ impl Judge<'_> {
         let all_sound = self.sound.len() == Map::ALL.len();
         Ok((all_sound && !state.strange_maps.is_empty()).then(|| {
             let ids: Vec<_> = state.strange_maps.iter().map(ToString::to_string).collect();
-            let problem = format!(
-                "it uses maps that are not the pinned ones: id {}",
-                ids.join(", ")
-            );
+            let problem =
+                format!("it uses maps that are not the pinned ones: id {}", ids.join(", "));
             error("programs", state.hook.name().to_owned(), problem, START)
         }))
     }
@@ -227,10 +195,7 @@ impl Judge<'_> {
             let (theirs, ours) = (record.build, state.build);
             format!("it is of another build ({theirs:016x}) than this program's own ({ours:016x})")
         } else if record.prog_id != standing {
-            format!(
-                "kmesh_meta knows program {}, not {standing} that stands here",
-                record.prog_id
-            )
+            format!("kmesh_meta knows program {}, not {standing} that stands here", record.prog_id)
         } else {
             return Ok(None);
         };
@@ -248,12 +213,8 @@ impl Judge<'_> {
         if !matches!(state.hook, Hook::Connect4 | Hook::Connect6) {
             return Ok(None);
         }
-        let others: Vec<_> = state
-            .order
-            .iter()
-            .copied()
-            .take_while(|id| Some(*id) != state.standing)
-            .collect();
+        let others: Vec<_> =
+            state.order.iter().copied().take_while(|id| Some(*id) != state.standing).collect();
         let Some(id) = others.first() else {
             return Ok(None);
         };
@@ -270,10 +231,7 @@ impl Judge<'_> {
                  rewrites is not steered",
                 self.cgroup.display()
             ),
-            fix: format!(
-                "bpftool cgroup show {} effective; detach it",
-                self.cgroup.display()
-            ),
+            fix: format!("bpftool cgroup show {} effective; detach it", self.cgroup.display()),
         }))
     }
 }
@@ -282,13 +240,7 @@ const START: &str = "start kmeshd: it attaches what is missing";
 const FOREIGN: &str = "something foreign is pinned in its place";
 
 fn error(layer: &'static str, object: String, problem: String, fix: &str) -> Finding {
-    Finding {
-        severity: Severity::Error,
-        layer,
-        object,
-        problem,
-        fix: fix.to_owned(),
-    }
+    Finding { severity: Severity::Error, layer, object, problem, fix: fix.to_owned() }
 }
 
 #[cfg(test)]
@@ -297,20 +249,9 @@ mod tests {
 
     #[test]
     fn one_fault_of_several_hooks_is_one_finding() {
-        let gone = |hook: &str| {
-            error(
-                "links",
-                hook.to_owned(),
-                "its cgroup is gone".to_owned(),
-                START,
-            )
-        };
-        let other = error(
-            "links",
-            "connect6".to_owned(),
-            "the link is missing".to_owned(),
-            START,
-        );
+        let gone =
+            |hook: &str| error("links", hook.to_owned(), "its cgroup is gone".to_owned(), START);
+        let other = error("links", "connect6".to_owned(), "the link is missing".to_owned(), START);
         let merged = merge(vec![gone("sockops"), gone("connect4"), other.clone()]);
         assert_eq!(merged, [gone("sockops, connect4"), other]);
     }

@@ -18,10 +18,7 @@ pub(super) struct Maps {
 
 /// Looks at every map's pin and opens those that are sound.
 pub(super) fn look(k: &mut dyn Kernel, root: &Root) -> Result<Maps, KernelError> {
-    let mut maps = Maps {
-        sound: BTreeSet::new(),
-        findings: Vec::new(),
-    };
+    let mut maps = Maps { sound: BTreeSet::new(), findings: Vec::new() };
     for map in Map::ALL {
         let path = root.map(map);
         match k.pinned(&path)? {
@@ -108,12 +105,7 @@ fn other_layout(root: &Root, map: Map, info: &MapInfo) -> Finding {
          {:#x}",
         info.key_size, info.value_size, info.flags, shape.key_size, shape.value_size, shape.flags
     );
-    finding(
-        root,
-        map,
-        problem,
-        "use the build that made it, or kmeshctl purge".to_owned(),
-    )
+    finding(root, map, problem, "use the build that made it, or kmeshctl purge".to_owned())
 }
 
 fn foreign(root: &Root, map: Map, pinned: &Pinned) -> Finding {
@@ -123,10 +115,5 @@ fn foreign(root: &Root, map: Map, pinned: &Pinned) -> Finding {
         Pinned::Link(info) => format!("link {}", info.id),
     };
     let fix = format!("rm {}, then start kmeshd", root.map(map).display());
-    finding(
-        root,
-        map,
-        format!("a foreign {what} is pinned in its place"),
-        fix,
-    )
+    finding(root, map, format!("a foreign {what} is pinned in its place"), fix)
 }

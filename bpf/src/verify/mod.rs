@@ -37,9 +37,7 @@ impl Report {
     /// Whether nothing is wrong; there may be warnings.
     #[must_use]
     pub fn is_good(&self) -> bool {
-        self.findings
-            .iter()
-            .all(|finding| finding.severity != Severity::Error)
+        self.findings.iter().all(|finding| finding.severity != Severity::Error)
     }
 }
 
@@ -76,25 +74,13 @@ pub fn verify(
     cgroup: &Path,
     against: Option<&Snapshot>,
 ) -> Result<Report, VerifyError> {
-    let kernel = |source| VerifyError::Kernel {
-        root: root.path().to_owned(),
-        source,
-    };
-    if k.list(root.path())
-        .map_err(kernel)?
-        .is_none_or(|entries| entries.is_empty())
-    {
-        return Ok(Report {
-            findings: vec![nothing(root)],
-        });
+    let kernel = |source| VerifyError::Kernel { root: root.path().to_owned(), source };
+    if k.list(root.path()).map_err(kernel)?.is_none_or(|entries| entries.is_empty()) {
+        return Ok(Report { findings: vec![nothing(root)] });
     }
     let maps = maps::look(k, root).map_err(kernel)?;
     let mut findings = maps.findings;
-    let have = if findings.is_empty() {
-        read(k, &mut findings)?
-    } else {
-        None
-    };
+    let have = if findings.is_empty() { read(k, &mut findings)? } else { None };
     let peername = have.as_ref().map(|have| have.settings().peername);
     findings.extend(hooks::look(k, root, cgroup, &maps.sound, peername)?);
     if let Some(have) = &have {

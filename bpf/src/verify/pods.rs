@@ -19,10 +19,7 @@ pub(super) fn look(k: &dyn Kernel, root: &Root) -> Result<Vec<Finding>, VerifyEr
     for record in &records {
         let dir = k
             .list(&root.pod(record.cookie))
-            .map_err(|source| VerifyError::Kernel {
-                root: root.path().to_owned(),
-                source,
-            })?;
+            .map_err(|source| VerifyError::Kernel { root: root.path().to_owned(), source })?;
         let problem = if record.word.is_none() {
             "it has a directory, but no entry in map_of_manager: it is not governed"
         } else if !alive.contains(&record.cookie) {
@@ -40,16 +37,12 @@ pub(super) fn look(k: &dyn Kernel, root: &Root) -> Result<Vec<Finding>, VerifyEr
 fn finding(record: &Record, problem: &str) -> Finding {
     let cookie = record.cookie;
     Finding {
-        severity: if record.word.is_none() {
-            Severity::Error
-        } else {
-            Severity::Warning
-        },
+        severity: if record.word.is_none() { Severity::Error } else { Severity::Warning },
         layer: "pods",
-        object: record.uid.as_ref().map_or_else(
-            || format!("pod with cookie {cookie}"),
-            |uid| format!("pod {uid}"),
-        ),
+        object: record
+            .uid
+            .as_ref()
+            .map_or_else(|| format!("pod with cookie {cookie}"), |uid| format!("pod {uid}")),
         problem: problem.to_owned(),
         fix: "start kmeshd: it enrols and sweeps pods".to_owned(),
     }

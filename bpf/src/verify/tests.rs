@@ -30,15 +30,8 @@ fn look(k: &mut MemoryKernel, root: &Root) -> Report {
 
 /// The only finding, as severity, layer, object, problem.
 fn only(report: &Report) -> (Severity, &str, &str, &str) {
-    let [finding] = report.findings.as_slice() else {
-        panic!("{:#?}", report.findings)
-    };
-    (
-        finding.severity,
-        finding.layer,
-        &finding.object,
-        &finding.problem,
-    )
+    let [finding] = report.findings.as_slice() else { panic!("{:#?}", report.findings) };
+    (finding.severity, finding.layer, &finding.object, &finding.problem)
 }
 
 #[test]
@@ -63,14 +56,8 @@ fn a_program_of_another_build_is_a_warning() {
     k.set_build(Hook::SockOps, 0x99);
     let report = look(&mut k, &root);
     let (severity, layer, object, problem) = only(&report);
-    assert_eq!(
-        (severity, layer, object),
-        (Severity::Warning, "programs", "sockops")
-    );
-    assert!(
-        problem.contains("another build") && problem.contains("0000000000000099"),
-        "{problem}"
-    );
+    assert_eq!((severity, layer, object), (Severity::Warning, "programs", "sockops"));
+    assert!(problem.contains("another build") && problem.contains("0000000000000099"), "{problem}");
     assert!(report.is_good());
 }
 
@@ -78,39 +65,23 @@ fn a_program_of_another_build_is_a_warning() {
 fn a_link_with_another_program_is_one_finding() {
     let (mut k, root) = installed();
     // Of the same type, and not ours for this hook.
-    k.link_update(
-        Hook::Connect4,
-        &root.link(Hook::Connect4),
-        &root.prog(Hook::Connect6),
-    )
-    .unwrap();
+    k.link_update(Hook::Connect4, &root.link(Hook::Connect4), &root.prog(Hook::Connect6)).unwrap();
     let report = look(&mut k, &root);
     let (severity, layer, object, problem) = only(&report);
-    assert_eq!(
-        (severity, layer, object),
-        (Severity::Error, "programs", "connect4")
-    );
-    assert!(
-        problem.contains("replaced by another: \"connect6\""),
-        "{problem}"
-    );
+    assert_eq!((severity, layer, object), (Severity::Error, "programs", "connect4"));
+    assert!(problem.contains("replaced by another: \"connect6\""), "{problem}");
 }
 
 #[test]
 fn a_program_that_is_not_the_pinned_one_is_one_finding() {
     let (mut k, root) = installed();
     let aside = root.prog_new(Hook::Connect4);
-    k.load(Hook::Connect4, &root.maps(), &Limits::default(), &aside)
-        .unwrap();
-    k.link_update(Hook::Connect4, &root.link(Hook::Connect4), &aside)
-        .unwrap();
+    k.load(Hook::Connect4, &root.maps(), &Limits::default(), &aside).unwrap();
+    k.link_update(Hook::Connect4, &root.link(Hook::Connect4), &aside).unwrap();
     let report = look(&mut k, &root);
     let (_, layer, object, problem) = only(&report);
     assert_eq!((layer, object), ("programs", "connect4"));
-    assert!(
-        problem.contains("stands at the hook, not the pinned"),
-        "{problem}"
-    );
+    assert!(problem.contains("stands at the hook, not the pinned"), "{problem}");
 }
 
 #[test]
@@ -150,18 +121,8 @@ fn every_pin_that_is_lost_is_one_finding() {
         let (mut k, root) = installed();
         k.unpin(&pin).unwrap();
         let report = look(&mut k, &root);
-        assert_eq!(
-            report.findings.len(),
-            1,
-            "{}: {:#?}",
-            pin.display(),
-            report.findings
-        );
+        assert_eq!(report.findings.len(), 1, "{}: {:#?}", pin.display(), report.findings);
         let name = pin.file_name().unwrap().to_string_lossy();
-        assert!(
-            report.findings[0].object.contains(&*name),
-            "{:?}",
-            report.findings[0]
-        );
+        assert!(report.findings[0].object.contains(&*name), "{:?}", report.findings[0]);
     }
 }

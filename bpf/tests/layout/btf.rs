@@ -66,9 +66,7 @@ struct Btf<'a> {
 /// Reads the `.BTF` of an ELF file of this machine's byte order.
 pub fn read(elf: &[u8]) -> Layout {
     let file = object::File::parse(elf).expect("an ELF file");
-    let section = file
-        .section_by_name(".BTF")
-        .expect("an object file with BTF");
+    let section = file.section_by_name(".BTF").expect("an object file with BTF");
     Btf::parse(section.data().expect("the bytes of .BTF")).layout()
 }
 
@@ -93,18 +91,11 @@ impl<'a> Btf<'a> {
         assert_eq!(header.take() & 0xffff, 0xeb9f, "BTF of this byte order");
         let [length, at, size, strings, strings_size] = [(); 5].map(|()| header.take() as usize);
         let mut words = Words(&data[length + at..length + at + size]);
-        let mut types = vec![Type {
-            name: 0,
-            size: 0,
-            kind: Kind::Other,
-        }];
+        let mut types = vec![Type { name: 0, size: 0, kind: Kind::Other }];
         while !words.0.is_empty() {
             types.push(Self::one(&mut words));
         }
-        Self {
-            types,
-            strings: &data[length + strings..length + strings + strings_size],
-        }
+        Self { types, strings: &data[length + strings..length + strings + strings_size] }
     }
 
     /// One type, as <linux/btf.h> has it.
@@ -119,15 +110,11 @@ impl<'a> Btf<'a> {
                 Kind::Array { of, count }
             }
             4 | 5 => Kind::Struct(
-                (0..count)
-                    .map(|_| (words.take(), words.take(), words.take()))
-                    .collect(),
+                (0..count).map(|_| (words.take(), words.take(), words.take())).collect(),
             ),
-            6 => Kind::Enum(
-                (0..count)
-                    .map(|_| (words.take(), words.take_signed().into()))
-                    .collect(),
-            ),
+            6 => {
+                Kind::Enum((0..count).map(|_| (words.take(), words.take_signed().into())).collect())
+            }
             7 | 12 => Kind::Other,
             8..=11 | 18 => Kind::Alias(size),
             13 => {
@@ -136,9 +123,7 @@ impl<'a> Btf<'a> {
             }
             14 => (words.take(), Kind::Var(size)).1,
             15 => Kind::DataSec(
-                (0..count)
-                    .map(|_| (words.take(), words.take(), words.take()).0)
-                    .collect(),
+                (0..count).map(|_| (words.take(), words.take(), words.take()).0).collect(),
             ),
             17 => (words.take(), Kind::Other).1,
             19 => Kind::Enum((0..count).map(|_| Self::wide_enumerator(words)).collect()),
@@ -157,16 +142,11 @@ impl<'a> Btf<'a> {
         for ty in &self.types {
             match &ty.kind {
                 Kind::Struct(members) if ty.name != 0 => {
-                    let of = Struct {
-                        size: ty.size as usize,
-                        fields: self.fields(members),
-                    };
+                    let of = Struct { size: ty.size as usize, fields: self.fields(members) };
                     layout.structs.insert(self.text(ty.name), of);
                 }
                 Kind::Enum(values) => {
-                    let named = values
-                        .iter()
-                        .map(|(name, value)| (self.text(*name), *value));
+                    let named = values.iter().map(|(name, value)| (self.text(*name), *value));
                     layout.enumerators.extend(named);
                 }
                 Kind::DataSec(vars) if self.text(ty.name) == ".maps" => {
@@ -180,10 +160,7 @@ impl<'a> Btf<'a> {
 
     fn fields(&self, members: &[(u32, u32, u32)]) -> BTreeMap<String, Field> {
         let field = |(name, ty, bits): &(u32, u32, u32)| {
-            let field = Field {
-                offset: *bits as usize / 8,
-                size: self.size(*ty),
-            };
+            let field = Field { offset: *bits as usize / 8, size: self.size(*ty) };
             (self.text(*name), field)
         };
         members.iter().map(field).collect()
@@ -191,17 +168,11 @@ impl<'a> Btf<'a> {
 
     /// A map definition: its numbers are lengths of arrays, its types are pointed to.
     fn map(&self, var: u32) -> (String, MapDef) {
-        let Kind::Var(ty) = self.types[var as usize].kind else {
-            panic!("a variable in .maps")
-        };
-        let Kind::Struct(members) = &self.resolve(ty).kind else {
-            panic!("a struct in .maps")
-        };
+        let Kind::Var(ty) = self.types[var as usize].kind else { panic!("a variable in .maps") };
+        let Kind::Struct(members) = &self.resolve(ty).kind else { panic!("a struct in .maps") };
         let mut def = MapDef::default();
         for (name, ty, _) in members {
-            let Kind::Pointer(to) = self.resolve(*ty).kind else {
-                panic!("a pointer in a map")
-            };
+            let Kind::Pointer(to) = self.resolve(*ty).kind else { panic!("a pointer in a map") };
             let number = match self.resolve(to).kind {
                 Kind::Array { count, .. } => count,
                 _ => 0,

@@ -31,11 +31,7 @@ macro_rules! twin {
 
 /// All that Rust says.
 pub fn layout() -> Layout {
-    Layout {
-        structs: structs(),
-        enumerators: enumerators(),
-        maps: maps(),
-    }
+    Layout { structs: structs(), enumerators: enumerators(), maps: maps() }
 }
 
 fn structs() -> BTreeMap<String, Struct> {
@@ -91,10 +87,7 @@ fn enumerators() -> BTreeMap<String, i64> {
     let mut all = flags();
     all.extend(numbers());
     for counter in COUNTERS {
-        all.push((
-            format!("KMESH_C_{}", counter.name.to_uppercase()),
-            counter.index.into(),
-        ));
+        all.push((format!("KMESH_C_{}", counter.name.to_uppercase()), counter.index.into()));
     }
     for hook in Hook::ALL {
         let index = i64::try_from(hook.index()).expect("a small index");
@@ -107,8 +100,7 @@ fn enumerators() -> BTreeMap<String, i64> {
 }
 
 fn named<const N: usize>(all: [(&str, u64); N]) -> impl Iterator<Item = (String, i64)> {
-    all.into_iter()
-        .map(|(name, value)| (name.to_owned(), value.cast_signed()))
+    all.into_iter().map(|(name, value)| (name.to_owned(), value.cast_signed()))
 }
 
 /// The enumerators that are no counters and no hooks. Private constants by what they make.
@@ -152,10 +144,7 @@ fn flags() -> Vec<(String, i64)> {
         ("KMESH_DST_PEERNAME", DstRecord::PEERNAME.into()),
         ("KMESH_DST_DIALLED", DstRecord::DIALLED.into()),
     ];
-    named(kinds)
-        .chain(named(service))
-        .chain(named(rest))
-        .collect()
+    named(kinds).chain(named(service)).chain(named(rest)).collect()
 }
 
 /// The numbers of `layout.h` that are no enumerators there: by what a word with just that part
@@ -176,49 +165,22 @@ fn numbers() -> impl Iterator<Item = (String, i64)> {
             let tag_shift = FrontendWord::new(&key, 0).0 / u64::from(key.tag());
             shift(tag_shift, 0)
         }),
-        (
-            "NUMBER_SERVICE_BASE_BITS",
-            u64::from(ServiceWord::MAX_BASE.count_ones()),
-        ),
-        (
-            "NUMBER_SERVICE_COUNT_BITS",
-            u64::from(ServiceWord::MAX_COUNT.count_ones()),
-        ),
+        ("NUMBER_SERVICE_BASE_BITS", u64::from(ServiceWord::MAX_BASE.count_ones())),
+        ("NUMBER_SERVICE_COUNT_BITS", u64::from(ServiceWord::MAX_COUNT.count_ones())),
         ("NUMBER_SERVICE_COUNT_SHIFT", shift(service(0, 1, 0), 0)),
         ("NUMBER_SERVICE_FLAGS_SHIFT", shift(service(0, 0, 1), 0)),
-        (
-            "NUMBER_WAYPOINT_FLAGS_SHIFT",
-            shift(WaypointWord::new(0).0, 0),
-        ),
+        ("NUMBER_WAYPOINT_FLAGS_SHIFT", shift(WaypointWord::new(0).0, 0)),
         (
             "NUMBER_ENDPOINT_PORT_SHIFT",
-            shift(
-                EndpointWord::new(0, 1, false).0,
-                EndpointWord::new(0, 0, false).0,
-            ),
+            shift(EndpointWord::new(0, 1, false).0, EndpointWord::new(0, 0, false).0),
         ),
-        (
-            "NUMBER_ENDPOINT_FLAGS_SHIFT",
-            shift(EndpointWord::new(0, 0, false).0, 0),
-        ),
-        (
-            "NUMBER_BACKEND_FLAGS_SHIFT",
-            shift(BackendWord::new(None, 1).0, 0),
-        ),
+        ("NUMBER_ENDPOINT_FLAGS_SHIFT", shift(EndpointWord::new(0, 0, false).0, 0)),
+        ("NUMBER_BACKEND_FLAGS_SHIFT", shift(BackendWord::new(None, 1).0, 0)),
         ("NUMBER_NAME_CHUNK", NAME_CHUNK as u64),
         ("NUMBER_NAME_MAX", NAME_MAX as u64),
-        (
-            "NUMBER_MANAGER_BACKEND_NONE",
-            ManagerWord::new(0, None, 0, 0).0 & 0xffff_ffff,
-        ),
-        (
-            "NUMBER_MANAGER_POLICY_SHIFT",
-            shift(manager(1, 0), manager(0, 0)),
-        ),
-        (
-            "NUMBER_MANAGER_FLAGS_SHIFT",
-            shift(manager(0, 1), manager(0, 0)),
-        ),
+        ("NUMBER_MANAGER_BACKEND_NONE", ManagerWord::new(0, None, 0, 0).0 & 0xffff_ffff),
+        ("NUMBER_MANAGER_POLICY_SHIFT", shift(manager(1, 0), manager(0, 0))),
+        ("NUMBER_MANAGER_FLAGS_SHIFT", shift(manager(0, 1), manager(0, 0))),
         ("NUMBER_MANAGER_TAG_SHIFT", shift(tagged, 0)),
         ("NUMBER_EXEMPT_PORTS", EXEMPT_PORTS as u64),
     ])

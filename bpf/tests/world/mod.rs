@@ -41,11 +41,7 @@ impl World {
         mount("bpf", dir.path(), "bpf", MountFlags::empty(), None)
             .expect("mount a BPF file system: these tests need root");
         let root = Root::new(dir.path().join("kmesh"));
-        Self {
-            dir,
-            cgroup: Cgroup::new(),
-            root,
-        }
+        Self { dir, cgroup: Cgroup::new(), root }
     }
 
     /// The BPF file system itself.
@@ -74,20 +70,10 @@ impl World {
     /// Asserts that every hook needs nothing and that no pin is left over.
     pub fn assert_current(&self, k: &Linux) {
         for state in attach::inspect(k, &self.root, &self.cgroup.0).expect("inspect") {
-            assert_eq!(
-                state.is_current(),
-                ALWAYS.contains(&state.hook),
-                "{state:?}"
-            );
+            assert_eq!(state.is_current(), ALWAYS.contains(&state.hook), "{state:?}");
         }
-        assert_eq!(
-            names(&self.root.progs()),
-            ["connect4", "connect6", "sk_msg", "sockops"]
-        );
-        assert_eq!(
-            names(&self.root.links()),
-            ["connect4", "connect6", "sockops"]
-        );
+        assert_eq!(names(&self.root.progs()), ["connect4", "connect6", "sk_msg", "sockops"]);
+        assert_eq!(names(&self.root.links()), ["connect4", "connect6", "sockops"]);
     }
 }
 
@@ -120,13 +106,7 @@ impl Drop for Cgroup {
 pub fn names(dir: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(dir).expect("list a directory");
     let mut names: Vec<String> = entries
-        .map(|entry| {
-            entry
-                .expect("an entry")
-                .file_name()
-                .to_string_lossy()
-                .into_owned()
-        })
+        .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned())
         .collect();
     names.sort();
     names

@@ -29,19 +29,12 @@ mod tests {
     #[test]
     fn the_committed_completions_are_current() {
         let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/../completions");
-        for (shell, name) in [
-            (Shell::Bash, "bash"),
-            (Shell::Zsh, "zsh"),
-            (Shell::Fish, "fish"),
-        ] {
+        for (shell, name) in [(Shell::Bash, "bash"), (Shell::Zsh, "zsh"), (Shell::Fish, "fish")] {
             let mut script = Vec::new();
             run(&Completions { shell }, &mut script).unwrap();
             let path = format!("{dir}/kmeshctl.{name}");
             let committed = std::fs::read(&path).unwrap_or_default();
-            assert!(
-                committed == script,
-                "{path} is not current: run `just completions`"
-            );
+            assert!(committed == script, "{path} is not current: run `just completions`");
         }
     }
 }

@@ -63,9 +63,7 @@ pub fn run(ctx: &Context, args: &Dump, out: &mut dyn Write) -> anyhow::Result<En
         let have = Have::read(&kernel)?;
         end = consistency(ctx, &have)?;
         shown.layout = Some(have.meta().layout);
-        shown.maps = shows_maps(args)
-            .then(|| view::maps(&kernel, &ctx.root, &have))
-            .transpose()?;
+        shown.maps = shows_maps(args).then(|| view::maps(&kernel, &ctx.root, &have)).transpose()?;
         snapshot = Some(read(ctx, &kernel, &have, args)?);
     }
     if let (What::All, Format::Json | Format::Yaml, Some(snapshot)) =
@@ -103,10 +101,7 @@ fn check_names(args: &Dump) -> anyhow::Result<()> {
     for name in &args.names {
         if !known.contains(&name.as_str()) {
             let what = if hooks { "hook" } else { "map" };
-            bail!(
-                "\"{name}\" is no {what} of Kmesh; there are: {}",
-                known.join(", ")
-            );
+            bail!("\"{name}\" is no {what} of Kmesh; there are: {}", known.join(", "));
         }
     }
     if args.what == What::All && !args.names.is_empty() {
@@ -122,10 +117,7 @@ fn consistency(ctx: &Context, have: &Have) -> anyhow::Result<End> {
         Consistency::LeftOpen => {
             match lock::holder(&ctx.root)? {
                 Some(holder) => {
-                    ctx.say(&format!(
-                        "{} (pid {}) is writing",
-                        holder.command, holder.pid
-                    ));
+                    ctx.say(&format!("{} (pid {}) is writing", holder.command, holder.pid));
                     return Ok(End::Differs);
                 }
                 None => ctx.say(
@@ -156,11 +148,7 @@ fn read(ctx: &Context, kernel: &Linux, have: &Have, args: &Dump) -> anyhow::Resu
         .into_iter()
         .filter(|record| record.word.is_some())
         .map(|record| PodEntry {
-            mode: if record.bypass() {
-                PodMode::Bypass
-            } else {
-                PodMode::Managed
-            },
+            mode: if record.bypass() { PodMode::Bypass } else { PodMode::Managed },
             cookie: record.cookie,
             uid: record.uid.map(Into::into),
             netns: record.netns.map(|path| path.display().to_string()),
@@ -180,12 +168,8 @@ fn filter(args: &Dump) -> Filter<'_> {
 }
 
 fn node_name() -> String {
-    std::env::var("KMESH_NODE").unwrap_or_else(|_| {
-        rustix::system::uname()
-            .nodename()
-            .to_string_lossy()
-            .into_owned()
-    })
+    std::env::var("KMESH_NODE")
+        .unwrap_or_else(|_| rustix::system::uname().nodename().to_string_lossy().into_owned())
 }
 
 /// Whether limits, counters and settings are shown: not where one thing is looked for.
@@ -196,10 +180,7 @@ fn shows_maps(args: &Dump) -> bool {
 /// Puts what the tables say where it is shown.
 fn fill(kernel: &Linux, args: &Dump, snapshot: Snapshot, shown: &mut Shown) -> anyhow::Result<()> {
     let named = |maps: &[Map]| {
-        args.names.is_empty()
-            || maps
-                .iter()
-                .any(|map| args.names.iter().any(|n| n == map.name()))
+        args.names.is_empty() || maps.iter().any(|map| args.names.iter().any(|n| n == map.name()))
     };
     let all = args.what != What::Pods;
     shown.generation = snapshot.about.generation;
@@ -236,10 +217,8 @@ fn hooks(ctx: &Context, kernel: &mut Linux, args: &Dump, shown: &mut Shown) -> a
             || args.names.iter().any(|name| name == state.hook.name())
     });
     if args.what != What::Links {
-        let programs: Result<_, _> = states
-            .iter()
-            .map(|state| ProgramView::new(kernel, state))
-            .collect();
+        let programs: Result<_, _> =
+            states.iter().map(|state| ProgramView::new(kernel, state)).collect();
         shown.programs = Some(programs?);
     }
     if args.what != What::Programs {

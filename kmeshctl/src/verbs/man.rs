@@ -19,15 +19,9 @@ pub fn run(out: &mut dyn Write) -> anyhow::Result<End> {
 }
 
 fn render(command: Command, page: &mut Vec<u8>) -> io::Result<()> {
-    let verbs: Vec<_> = command
-        .get_subcommands()
-        .filter(|verb| verb.get_name() != "help")
-        .cloned()
-        .collect();
-    let after = command
-        .get_after_help()
-        .map(ToString::to_string)
-        .unwrap_or_default();
+    let verbs: Vec<_> =
+        command.get_subcommands().filter(|verb| verb.get_name() != "help").cloned().collect();
+    let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
     let man = Man::new(command.after_help(""));
     man.render_title(page)?;
     man.render_name_section(page)?;
@@ -36,17 +30,8 @@ fn render(command: Command, page: &mut Vec<u8>) -> io::Result<()> {
     man.render_options_section(page)?;
     for verb in verbs {
         writeln!(page, ".SH \"KMESHCTL {}\"", verb.get_name().to_uppercase())?;
-        writeln!(
-            page,
-            "{}",
-            verb.get_about()
-                .map(ToString::to_string)
-                .unwrap_or_default()
-        )?;
-        let options: Vec<_> = verb
-            .get_arguments()
-            .filter(|arg| !arg.is_global_set())
-            .collect();
+        writeln!(page, "{}", verb.get_about().map(ToString::to_string).unwrap_or_default())?;
+        let options: Vec<_> = verb.get_arguments().filter(|arg| !arg.is_global_set()).collect();
         for arg in options {
             writeln!(page, ".TP\n\\fB{}\\fR", escape(&arg.to_string()))?;
             writeln!(
@@ -55,13 +40,7 @@ fn render(command: Command, page: &mut Vec<u8>) -> io::Result<()> {
                 escape(&arg.get_help().map(ToString::to_string).unwrap_or_default())
             )?;
         }
-        literal(
-            page,
-            &verb
-                .get_after_help()
-                .map(ToString::to_string)
-                .unwrap_or_default(),
-        )?;
+        literal(page, &verb.get_after_help().map(ToString::to_string).unwrap_or_default())?;
     }
     writeln!(page, ".SH \"EXIT STATUS\"")?;
     literal(page, &after)
@@ -78,11 +57,7 @@ fn literal(page: &mut Vec<u8>, text: &str) -> io::Result<()> {
 /// Text that roff does not take for its own.
 fn escape(text: &str) -> String {
     let text = text.replace('\\', "\\\\").replace('-', "\\-");
-    if text.starts_with(['.', '\'']) {
-        format!("\\&{text}")
-    } else {
-        text
-    }
+    if text.starts_with(['.', '\'']) { format!("\\&{text}") } else { text }
 }
 
 #[cfg(test)]

@@ -41,10 +41,7 @@ impl End {
 fn read_snapshot(file: &Path) -> anyhow::Result<Snapshot> {
     let mut text = Vec::new();
     let origin = if file == Path::new("-") {
-        std::io::stdin()
-            .lock()
-            .read_to_end(&mut text)
-            .context("read standard input")?;
+        std::io::stdin().lock().read_to_end(&mut text).context("read standard input")?;
         "standard input".to_owned()
     } else {
         text = std::fs::read(file).with_context(|| format!("read {}", file.display()))?;

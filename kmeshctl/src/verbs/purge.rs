@@ -58,9 +58,7 @@ pub fn run(ctx: &Context, args: &Purge, out: &mut dyn Write) -> anyhow::Result<E
 fn say_strays(ctx: &Context, strays: &[Residue], out: &mut dyn Write) -> anyhow::Result<End> {
     for stray in strays {
         if ctx.own_place() {
-            ctx.say(&format!(
-                "not found by any pin or link, maybe another Kmesh's: {stray}"
-            ));
+            ctx.say(&format!("not found by any pin or link, maybe another Kmesh's: {stray}"));
         } else {
             writeln!(out, "left: {stray}")?;
         }
@@ -120,10 +118,7 @@ fn stop(ctx: &Context, holder: &Holder) -> anyhow::Result<()> {
     let deadline = Instant::now() + STOPS_WITHIN;
     while lock::holder(&ctx.root)?.is_some_and(|now| now.pid == holder.pid) {
         if Instant::now() >= deadline {
-            bail!(
-                "{who} did not end within {} s of SIGTERM",
-                STOPS_WITHIN.as_secs()
-            );
+            bail!("{who} did not end within {} s of SIGTERM", STOPS_WITHIN.as_secs());
         }
         std::thread::sleep(Duration::from_millis(20));
     }
@@ -151,10 +146,7 @@ fn ask(out: &mut dyn Write) -> anyhow::Result<()> {
     out.flush()?;
     eprint!("Remove all of this? New connections will no longer be governed. [y/N] ");
     let mut answer = String::new();
-    io::stdin()
-        .lock()
-        .read_line(&mut answer)
-        .context("read the answer")?;
+    io::stdin().lock().read_line(&mut answer).context("read the answer")?;
     if !matches!(answer.trim(), "y" | "Y" | "yes") {
         bail!("nothing was removed");
     }
@@ -163,11 +155,7 @@ fn ask(out: &mut dyn Write) -> anyhow::Result<()> {
 
 fn say_result(purged: Purged, out: &mut dyn Write) -> anyhow::Result<End> {
     for failure in purged.failures {
-        eprintln!(
-            "kmeshctl: failed: {}: {:#}",
-            failure.step,
-            anyhow::Error::new(failure.error)
-        );
+        eprintln!("kmeshctl: failed: {}: {:#}", failure.step, anyhow::Error::new(failure.error));
     }
     for left in &purged.left {
         writeln!(out, "left: {left}")?;

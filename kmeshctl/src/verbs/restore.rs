@@ -71,15 +71,9 @@ struct Wanted {
 impl Wanted {
     fn new(ctx: &Context, mut snapshot: Snapshot, only: &[Part]) -> anyhow::Result<Self> {
         let has = |part| only.is_empty() || only.contains(&part);
-        let pods = snapshot
-            .pods
-            .take()
-            .filter(|_| has(Part::Pods))
-            .unwrap_or_default();
+        let pods = snapshot.pods.take().filter(|_| has(Part::Pods)).unwrap_or_default();
         let pods = living(ctx, &snapshot, pods)?;
-        let is_whole = [Part::Settings, Part::Services, Part::Workloads]
-            .into_iter()
-            .all(has);
+        let is_whole = [Part::Settings, Part::Services, Part::Workloads].into_iter().all(has);
         let saved = is_whole.then(|| snapshot.clone());
         let mut change = snapshot.into_change();
         if !has(Part::Services) {
@@ -94,12 +88,7 @@ impl Wanted {
             change.settings = None;
         }
         let peername = change.settings.as_ref().map(|settings| settings.peername);
-        Ok(Self {
-            change,
-            pods,
-            peername,
-            saved,
-        })
+        Ok(Self { change, pods, peername, saved })
     }
 }
 
@@ -114,22 +103,15 @@ fn living(
         return Ok(pods);
     }
     if snapshot.about.boot_id.as_deref() != Some(boot::boot_id()?.as_str()) {
-        ctx.say(&format!(
-            "{} pods left out: they were saved under another boot",
-            pods.len()
-        ));
+        ctx.say(&format!("{} pods left out: they were saved under another boot", pods.len()));
         return Ok(Vec::new());
     }
     let alive: HashSet<u64> = netns::alive_cookies()?;
-    let (living, dead): (Vec<_>, Vec<_>) = pods
-        .into_iter()
-        .partition(|pod| alive.contains(&pod.cookie));
+    let (living, dead): (Vec<_>, Vec<_>) =
+        pods.into_iter().partition(|pod| alive.contains(&pod.cookie));
     for pod in dead {
         let uid = pod.uid.as_deref().unwrap_or("unknown");
-        ctx.say(&format!(
-            "pod {uid} (cookie {}) left out: its namespace is gone",
-            pod.cookie
-        ));
+        ctx.say(&format!("pod {uid} (cookie {}) left out: its namespace is gone", pod.cookie));
     }
     Ok(living)
 }
@@ -204,10 +186,7 @@ fn dry_run(
         pins::open_existing(kernel, &ctx.root)?;
         Have::read(kernel)?
     } else {
-        writeln!(
-            out,
-            "nothing is installed: maps would be made and programs attached first"
-        )?;
+        writeln!(out, "nothing is installed: maps would be made and programs attached first")?;
         Have::read(&MemoryKernel::with_tables(&Limits::default()))?
     };
     let steps = plan::plan(&have, &wanted.change)?;
@@ -217,12 +196,7 @@ fn dry_run(
         }
     }
     for pod in &wanted.pods {
-        writeln!(
-            out,
-            "enrol pod {} (cookie {})",
-            pod.uid.as_deref().unwrap_or("?"),
-            pod.cookie
-        )?;
+        writeln!(out, "enrol pod {} (cookie {})", pod.uid.as_deref().unwrap_or("?"), pod.cookie)?;
     }
     writeln!(out, "{} elements would be written", steps.len())?;
     Ok(End::Good)

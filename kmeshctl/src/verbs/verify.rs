@@ -29,11 +29,7 @@ pub fn write_lines(style: Style, report: &Report, out: &mut dyn Write) -> std::i
         writeln!(out, "{}", line(style, finding))?;
     }
     if report.findings.is_empty() {
-        writeln!(
-            out,
-            "{}",
-            style.paint(Tone::Good, "good: everything is as it should be")
-        )?;
+        writeln!(out, "{}", style.paint(Tone::Good, "good: everything is as it should be"))?;
     }
     Ok(())
 }
@@ -43,13 +39,7 @@ fn line(style: Style, finding: &Finding) -> String {
         Severity::Error => style.paint(Tone::Bad, "error"),
         Severity::Warning => style.paint(Tone::Warn, "warning"),
     };
-    let Finding {
-        layer,
-        object,
-        problem,
-        fix,
-        ..
-    } = finding;
+    let Finding { layer, object, problem, fix, .. } = finding;
     format!("{severity}: {layer}: {object}: {problem} [{fix}]")
 }
 
@@ -66,9 +56,7 @@ mod tests {
             problem: "the link is missing".to_owned(),
             fix: "start kmeshd".to_owned(),
         };
-        Report {
-            findings: severities.iter().map(finding).collect(),
-        }
+        Report { findings: severities.iter().map(finding).collect() }
     }
 
     #[test]

@@ -49,12 +49,7 @@ impl Tables {
         }
         for (key, record) in &change.services {
             let family = if key.family == Family::V4 { 4 } else { 6 };
-            let key = (
-                key.name.to_string(),
-                key.port,
-                family,
-                key.kind == Kind::Waypoint,
-            );
+            let key = (key.name.to_string(), key.port, family, key.kind == Kind::Waypoint);
             match record.clone() {
                 Some(mut record) => {
                     record.endpoints.sort();
@@ -145,10 +140,7 @@ services:
     assert_eq!(tables.endpoints("n/headless", 80, 4), "-");
     assert_eq!(tables.endpoints("n/s", 80, 6), "-");
     let key = ("n/s".to_owned(), 80, 4, false);
-    assert_eq!(
-        tables.services[&key].vips,
-        ["10.1.0.1".parse::<IpAddr>().expect("an address")]
-    );
+    assert_eq!(tables.services[&key].vips, ["10.1.0.1".parse::<IpAddr>().expect("an address")]);
     assert!(tables.workloads["host"].addresses.is_empty());
     assert!(!tables.workloads.contains_key("away") && !tables.workloads.contains_key("nowhere"));
     tables.assert_whole();
@@ -195,33 +187,12 @@ services:
     let failover = "{mode: Failover, routingPreferences: [Region, Zone]}";
     assert_eq!(uses(failover, "Healthy"), "a");
     assert_eq!(uses(failover, "Unhealthy"), "b");
-    assert_eq!(
-        uses("{mode: Strict, routingPreferences: [Region]}", "Healthy"),
-        "a b"
-    );
-    assert_eq!(
-        uses(
-            "{mode: Strict, routingPreferences: [Zone, Region]}",
-            "Unhealthy"
-        ),
-        ""
-    );
-    assert_eq!(
-        uses("{mode: Strict, routingPreferences: [Node]}", "Healthy"),
-        ""
-    );
-    assert_eq!(
-        uses("{mode: Strict, routingPreferences: [Cluster]}", "Healthy"),
-        "a b"
-    );
-    assert_eq!(
-        uses("{mode: Strict, routingPreferences: [Network]}", "Healthy"),
-        "a b c"
-    );
-    assert_eq!(
-        uses("{mode: Standard, routingPreferences: [Node]}", "Healthy"),
-        "a b c"
-    );
+    assert_eq!(uses("{mode: Strict, routingPreferences: [Region]}", "Healthy"), "a b");
+    assert_eq!(uses("{mode: Strict, routingPreferences: [Zone, Region]}", "Unhealthy"), "");
+    assert_eq!(uses("{mode: Strict, routingPreferences: [Node]}", "Healthy"), "");
+    assert_eq!(uses("{mode: Strict, routingPreferences: [Cluster]}", "Healthy"), "a b");
+    assert_eq!(uses("{mode: Strict, routingPreferences: [Network]}", "Healthy"), "a b c");
+    assert_eq!(uses("{mode: Standard, routingPreferences: [Node]}", "Healthy"), "a b c");
     assert_eq!(uses("{mode: Passthrough}", "Healthy"), "");
 }
 
@@ -244,38 +215,19 @@ services:
 ",
     );
     tables.assert_whole();
-    assert_eq!(
-        tables.endpoints("n/wp", 15019, 4),
-        "wp1:25019/4 wp2:15019/4"
-    );
-    assert_eq!(
-        tables.endpoints("n/wp", 15019, 6),
-        "wp1:25019/4 wp2:15019/6"
-    );
+    assert_eq!(tables.endpoints("n/wp", 15019, 4), "wp1:25019/4 wp2:15019/4");
+    assert_eq!(tables.endpoints("n/wp", 15019, 6), "wp1:25019/4 wp2:15019/6");
     assert_eq!(tables.endpoints("/10.0.0.3", 15019, 4), "wp3:15019/4");
     assert_eq!(tables.endpoints("/10.0.0.3", 15019, 6), "-");
-    assert_eq!(
-        tables.endpoints("/10.1.0.9", 15019, 4),
-        "wp1:25019/4 wp2:15019/4"
-    );
-    assert_eq!(
-        tables.endpoints("/192.0.2.1", 15019, 4),
-        "/192.0.2.1:15019/4"
-    );
+    assert_eq!(tables.endpoints("/10.1.0.9", 15019, 4), "wp1:25019/4 wp2:15019/4");
+    assert_eq!(tables.endpoints("/192.0.2.1", 15019, 4), "/192.0.2.1:15019/4");
     assert_eq!(tables.endpoints("other/10.0.0.3", 15019, 4), "");
-    for (uid, is) in [
-        ("wp1", true),
-        ("wp2", true),
-        ("wp3", true),
-        ("app", false),
-        ("/192.0.2.1", true),
-    ] {
+    for (uid, is) in
+        [("wp1", true), ("wp2", true), ("wp3", true), ("app", false), ("/192.0.2.1", true)]
+    {
         assert_eq!(tables.workloads[uid].is_waypoint, is, "{uid}");
     }
-    assert!(
-        tables.workloads["wp2"].waypoint.is_none(),
-        "it is its own waypoint"
-    );
+    assert!(tables.workloads["wp2"].waypoint.is_none(), "it is its own waypoint");
     assert!(tables.workloads["/192.0.2.1"].addresses.is_empty());
 }
 
@@ -327,16 +279,7 @@ fn ip(net: u8, host: usize) -> IpAddr {
 }
 
 fn ip6(net: u16, host: usize) -> IpAddr {
-    IpAddr::from([
-        0xfd00,
-        net,
-        0,
-        0,
-        0,
-        0,
-        0,
-        u16::try_from(host).expect("a small number"),
-    ])
+    IpAddr::from([0xfd00, net, 0, 0, 0, 0, 0, u16::try_from(host).expect("a small number")])
 }
 
 fn name(service: usize) -> Name {
@@ -361,12 +304,7 @@ fn waypoint() -> impl Strategy<Value = Option<Destination>> {
 
 fn workload(at: usize) -> impl Strategy<Value = Workload> {
     let members = prop::collection::btree_set(0..SERVICES, 0..3);
-    let flags = (
-        any::<bool>(),
-        prop::bool::weighted(0.8),
-        prop::bool::weighted(0.1),
-        0..3_u8,
-    );
+    let flags = (any::<bool>(), prop::bool::weighted(0.8), prop::bool::weighted(0.1), 0..3_u8);
     (members, waypoint(), flags, 0..4_u8, 0..3_u8).prop_map(
         move |(members, waypoint, (moved, healthy, host_network, place), families, network)| {
             let host = at + if moved { 100 } else { 0 };
@@ -379,17 +317,12 @@ fn workload(at: usize) -> impl Strategy<Value = Workload> {
             let place = Place {
                 node: if place < 2 { "n1".into() } else { "n2".into() },
                 zone: format!("z{}", place % 2).into(),
-                network: if network == 2 {
-                    "far".into()
-                } else {
-                    "".into()
-                },
+                network: if network == 2 { "far".into() } else { "".into() },
                 ..Place::default()
             };
-            let services = members.into_iter().map(|service| Membership {
-                service: name(service),
-                ports: [(80, 8000)].into(),
-            });
+            let services = members
+                .into_iter()
+                .map(|service| Membership { service: name(service), ports: [(80, 8000)].into() });
             let traits = Traits {
                 identity: "i".into(),
                 waypoint,
@@ -414,32 +347,24 @@ fn service(at: usize) -> impl Strategy<Value = Service> {
         Just((Mode::Failover, vec![Scope::Node, Scope::Zone])),
         Just((Mode::Passthrough, vec![])),
     ];
-    (
-        0..4_u8,
-        prop::collection::btree_set(80..83_u16, 0..3),
-        waypoint(),
-        mode,
-        any::<bool>(),
-    )
-        .prop_map(
-            move |(families, ports, waypoint, (mode, preferences), allow_unhealthy)| {
-                let mut vips: Vec<(Name, IpAddr)> = Vec::new();
-                if families & 1 == 0 {
-                    vips.push(("".into(), ip(1, at)));
-                }
-                if families & 2 == 0 {
-                    vips.push(("".into(), ip6(1, at)));
-                }
-                Service {
-                    vips: vips.into(),
-                    ports: ports.into_iter().map(|port| (port, port)).collect(),
-                    waypoint,
-                    mode,
-                    preferences: preferences.into(),
-                    allow_unhealthy,
-                }
-            },
-        )
+    (0..4_u8, prop::collection::btree_set(80..83_u16, 0..3), waypoint(), mode, any::<bool>())
+        .prop_map(move |(families, ports, waypoint, (mode, preferences), allow_unhealthy)| {
+            let mut vips: Vec<(Name, IpAddr)> = Vec::new();
+            if families & 1 == 0 {
+                vips.push(("".into(), ip(1, at)));
+            }
+            if families & 2 == 0 {
+                vips.push(("".into(), ip6(1, at)));
+            }
+            Service {
+                vips: vips.into(),
+                ports: ports.into_iter().map(|port| (port, port)).collect(),
+                waypoint,
+                mode,
+                preferences: preferences.into(),
+                allow_unhealthy,
+            }
+        })
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -449,12 +374,10 @@ fn event() -> impl Strategy<Value = Event> {
     let one_service = (0..SERVICES).prop_flat_map(|at| {
         prop::option::weighted(0.8, service(at)).prop_map(move |new| Event::Service(at, new))
     });
-    let workloads: Vec<_> = (0..WORKLOADS)
-        .map(|at| prop::option::weighted(0.8, workload(at)))
-        .collect();
-    let services: Vec<_> = (0..SERVICES)
-        .map(|at| prop::option::weighted(0.8, service(at)))
-        .collect();
+    let workloads: Vec<_> =
+        (0..WORKLOADS).map(|at| prop::option::weighted(0.8, workload(at))).collect();
+    let services: Vec<_> =
+        (0..SERVICES).map(|at| prop::option::weighted(0.8, service(at))).collect();
     prop_oneof![
         6 => one_workload,
         4 => one_service,
@@ -467,12 +390,8 @@ fn model(workloads: Vec<Option<Workload>>, services: Vec<Option<Service>>) -> Mo
     let workloads = workloads.into_iter().enumerate();
     let services = services.into_iter().enumerate();
     Model {
-        workloads: workloads
-            .filter_map(|(at, new)| Some((uid(at), new?)))
-            .collect(),
-        services: services
-            .filter_map(|(at, new)| Some((name(at), new?)))
-            .collect(),
+        workloads: workloads.filter_map(|(at, new)| Some((uid(at), new?))).collect(),
+        services: services.filter_map(|(at, new)| Some((name(at), new?))).collect(),
         ..Model::default()
     }
 }

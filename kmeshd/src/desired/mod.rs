@@ -90,19 +90,13 @@ impl Desired {
             at: HashMap::new(),
             places: BTreeMap::new(),
             place: Arc::default(),
-            dirty: Dirty {
-                all: true,
-                ..Dirty::default()
-            },
+            dirty: Dirty { all: true, ..Dirty::default() },
         }
     }
 
     /// Everything must be compiled again: what the tables hold is not known.
     pub fn mark_all(&mut self) {
-        self.dirty = Dirty {
-            all: true,
-            ..Dirty::default()
-        };
+        self.dirty = Dirty { all: true, ..Dirty::default() };
     }
 
     /// How many services and workloads there are.
@@ -122,18 +116,13 @@ impl Desired {
         for uid in self.gone(&model) {
             self.set_workload(&uid, None);
         }
-        self.workloads
-            .reserve(model.workloads.len().saturating_sub(self.workloads.len()));
+        self.workloads.reserve(model.workloads.len().saturating_sub(self.workloads.len()));
         for (uid, workload) in model.workloads {
             self.set_workload(&uid, Some(workload));
         }
         let kept: HashSet<&Name> = model.services.iter().map(|(name, _)| name).collect();
-        let gone: Vec<Name> = self
-            .services
-            .keys()
-            .filter(|name| !kept.contains(name))
-            .cloned()
-            .collect();
+        let gone: Vec<Name> =
+            self.services.keys().filter(|name| !kept.contains(name)).cloned().collect();
         for name in gone {
             self.set_service(&name, None);
         }
@@ -142,8 +131,7 @@ impl Desired {
             self.set_service(&name, Some(service));
         }
         let used = &self.waypoints;
-        self.at
-            .retain(|ip, _| used.contains_key(&Target::Address(*ip)));
+        self.at.retain(|ip, _| used.contains_key(&Target::Address(*ip)));
     }
 
     /// Workloads that a model no longer names.
@@ -152,11 +140,7 @@ impl Desired {
             return Vec::new();
         }
         let kept: HashSet<&Name> = model.workloads.iter().map(|(uid, _)| uid).collect();
-        self.workloads
-            .keys()
-            .filter(|uid| !kept.contains(*uid))
-            .cloned()
-            .collect()
+        self.workloads.keys().filter(|uid| !kept.contains(*uid)).cloned().collect()
     }
 
     /// A workload is now so, or gone.
@@ -247,10 +231,7 @@ impl Desired {
         if self.services.get(name) == new.as_ref() {
             return;
         }
-        let vips = new
-            .as_ref()
-            .map(|new| self.local_vips(new))
-            .unwrap_or_default();
+        let vips = new.as_ref().map(|new| self.local_vips(new)).unwrap_or_default();
         let uses = new.as_ref().and_then(|new| self.service_targets(name, new));
         if let Some((target, families)) = uses {
             self.use_target(&target, families);
@@ -288,12 +269,8 @@ impl Desired {
 
     /// The keys of a service's records.
     pub(crate) fn service_keys(&self, name: &Name, service: &Service) -> Vec<ServiceKey> {
-        let key = |port, family| ServiceKey {
-            name: name.clone(),
-            port,
-            family,
-            kind: Kind::Service,
-        };
+        let key =
+            |port, family| ServiceKey { name: name.clone(), port, family, kind: Kind::Service };
         let mut keys = Vec::new();
         for family in self.vip_families(service) {
             keys.extend(service.ports.iter().map(|(port, _)| key(*port, family)));
@@ -303,20 +280,14 @@ impl Desired {
 
     /// The families that a service has VIPs of in this network.
     pub(crate) fn vip_families(&self, service: &Service) -> Vec<Family> {
-        let has = |family: &Family| {
-            self.local_vips(service)
-                .iter()
-                .any(|ip| Family::of(*ip) == *family)
-        };
+        let has =
+            |family: &Family| self.local_vips(service).iter().any(|ip| Family::of(*ip) == *family);
         [Family::V4, Family::V6].into_iter().filter(has).collect()
     }
 
     /// The VIPs of a service in this network.
     pub(crate) fn local_vips(&self, service: &Service) -> Vec<IpAddr> {
-        let local = service
-            .vips
-            .iter()
-            .filter(|(network, _)| self.is_local(network));
+        let local = service.vips.iter().filter(|(network, _)| self.is_local(network));
         local.map(|(_, ip)| *ip).collect()
     }
 
@@ -377,19 +348,14 @@ impl Desired {
     /// Where this node is: what most of its workloads say. When that changes, every service with
     /// preferences does.
     fn find_place(&mut self) {
-        let most = self
-            .places
-            .iter()
-            .max_by_key(|(place, count)| (**count, std::cmp::Reverse(*place)));
+        let most =
+            self.places.iter().max_by_key(|(place, count)| (**count, std::cmp::Reverse(*place)));
         let place = most.map(|(place, _)| Arc::clone(place)).unwrap_or_default();
         if place == self.place {
             return;
         }
         self.place = place;
-        let ranked = self
-            .services
-            .iter()
-            .filter(|(_, service)| !service.preferences.is_empty());
+        let ranked = self.services.iter().filter(|(_, service)| !service.preferences.is_empty());
         let ranked: Vec<Name> = ranked.map(|(name, _)| name.clone()).collect();
         for name in ranked {
             self.touch_service(&name);

@@ -80,10 +80,7 @@ impl Desired {
     /// Notes who is at the addresses that a model names as waypoints: one look at all workloads,
     /// and only if one of the addresses is new.
     pub(super) fn watch_addresses(&mut self, model: &Model) {
-        let workloads = model
-            .workloads
-            .iter()
-            .map(|(_, workload)| &workload.traits.waypoint);
+        let workloads = model.workloads.iter().map(|(_, workload)| &workload.traits.waypoint);
         let services = model.services.iter().map(|(_, service)| &service.waypoint);
         let mut new = HashSet::new();
         for destination in workloads.chain(services).flatten() {
@@ -119,8 +116,7 @@ impl Desired {
         for ip in self.own_addresses(workload) {
             families[slot(Family::of(*ip))] = 1;
         }
-        self.workload_waypoint(workload)
-            .map(|target| (target, families))
+        self.workload_waypoint(workload).map(|target| (target, families))
     }
 
     pub(super) fn service_targets(
@@ -134,8 +130,7 @@ impl Desired {
                 families[slot(family)] = 1;
             }
         }
-        self.service_waypoint(name, service)
-            .map(|target| (target, families))
+        self.service_waypoint(name, service).map(|target| (target, families))
     }
 
     pub(super) fn use_target(&mut self, target: &Target, families: Users) {

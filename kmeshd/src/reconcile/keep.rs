@@ -129,10 +129,7 @@ impl Keeper {
             Ok(snapshot) => {
                 let node = snapshot.about.node.unwrap_or_default();
                 let here = &self.node;
-                Last::Unusable(format!(
-                    "{} is of node {node}, this is {here}",
-                    path.display()
-                ))
+                Last::Unusable(format!("{} is of node {node}, this is {here}", path.display()))
             }
             Err(why) => Last::Unusable(crate::chain(&why)),
         }
@@ -209,19 +206,12 @@ impl Keeper {
         self.writing = Some((generation, done));
         std::thread::spawn(move || {
             let wrote = write(&snapshot, &state_dir).and_then(|bytes| {
-                let last = LastSync {
-                    boot_id,
-                    generation,
-                    bytes,
-                };
+                let last = LastSync { boot_id, generation, bytes };
                 let text = serde_json::to_vec(&last).unwrap_or_default();
                 replace(&run_dir, LAST_SYNC, &mut |file| file.write_all(&text)).map(|_| ())
             });
             if let Err(why) = &wrote {
-                error!(
-                    "keep the last snapshot: {}; trying again in 30 s",
-                    crate::chain(why)
-                );
+                error!("keep the last snapshot: {}; trying again in 30 s", crate::chain(why));
             }
             // The writer may have ended meanwhile.
             let _ = tell.send(wrote.is_ok());
@@ -231,22 +221,15 @@ impl Keeper {
 
 fn pod_entries(k: &dyn Kernel, root: &Root) -> Option<Vec<PodEntry>> {
     let records = pods::list(k, root).ok()?;
-    let entries = records
-        .into_iter()
-        .filter(|record| record.word.is_some())
-        .map(|record| {
-            let mode = if record.bypass() {
-                PodMode::Bypass
-            } else {
-                PodMode::Managed
-            };
-            PodEntry {
-                cookie: record.cookie,
-                uid: record.uid.map(Into::into),
-                netns: record.netns.map(|path| path.display().to_string()),
-                mode,
-            }
-        });
+    let entries = records.into_iter().filter(|record| record.word.is_some()).map(|record| {
+        let mode = if record.bypass() { PodMode::Bypass } else { PodMode::Managed };
+        PodEntry {
+            cookie: record.cookie,
+            uid: record.uid.map(Into::into),
+            netns: record.netns.map(|path| path.display().to_string()),
+            mode,
+        }
+    });
     Some(entries.collect())
 }
 
@@ -271,11 +254,7 @@ pub(crate) fn replace(
     say: &mut dyn FnMut(&mut BufWriter<File>) -> io::Result<()>,
 ) -> Result<u64, KeepError> {
     let aside = dir.join(format!(".{name}.{}", std::process::id()));
-    let on = |op, path: &Path, source| KeepError::File {
-        op,
-        path: path.to_owned(),
-        source,
-    };
+    let on = |op, path: &Path, source| KeepError::File { op, path: path.to_owned(), source };
     fs::create_dir_all(dir).map_err(|source| on("make directory", dir, source))?;
     let filled = (|| {
         let mut file = BufWriter::new(File::create(&aside)?);

@@ -115,8 +115,7 @@ impl<K: Kernel> Writer<K> {
         let now = Instant::now();
         let soonest = [self.due, self.keeper.due()].into_iter().flatten().min();
         let wait = soonest.map_or(TICK, |at| at.saturating_duration_since(now).min(TICK));
-        self.held
-            .map_or(wait, |held| wait.max(held.saturating_duration_since(now)))
+        self.held.map_or(wait, |held| wait.max(held.saturating_duration_since(now)))
     }
 
     fn obey(&mut self, order: Order) {
@@ -185,14 +184,12 @@ impl<K: Kernel> Writer<K> {
             self.sync();
         }
         if self.complete {
-            self.pods
-                .look(&mut self.k, &self.place.root, &mut self.have, &self.status);
+            self.pods.look(&mut self.k, &self.place.root, &mut self.have, &self.status);
         }
         if std::mem::take(&mut self.unverified) {
             self.verify();
         }
-        self.keeper
-            .work(&self.k, &self.place.root, &self.have, &self.status);
+        self.keeper.work(&self.k, &self.place.root, &self.have, &self.status);
     }
 
     /// Brings the tables to what the sources say.
@@ -248,10 +245,7 @@ impl<K: Kernel> Writer<K> {
         let wait = self.backoff;
         self.backoff = (wait * 2).min(BACKOFF.1);
         self.due = Some(Instant::now() + wait);
-        error!(
-            again_in_ms = wait.as_millis(),
-            "{said}; what is in force stays"
-        );
+        error!(again_in_ms = wait.as_millis(), "{said}; what is in force stays");
         match Have::read_locked(&self.k) {
             Ok(mut have) => {
                 have.sign(std::process::id(), kmesh_bpf::clock::process_start());
@@ -263,10 +257,8 @@ impl<K: Kernel> Writer<K> {
 
     /// After the first sync: is everything as it should be, from the hooks to the references?
     fn verify(&mut self) {
-        let mut wrong: Vec<String> = check::check(&self.have)
-            .iter()
-            .filter_map(complaint)
-            .collect();
+        let mut wrong: Vec<String> =
+            check::check(&self.have).iter().filter_map(complaint).collect();
         wrong.extend(self.hooks_amiss());
         if wrong.is_empty() {
             info!("verified: ready");
@@ -293,15 +285,9 @@ impl<K: Kernel> Writer<K> {
         let peername = self.peername();
         let wanted = |hook| peername || !matches!(hook, Hook::GetPeerName4 | Hook::GetPeerName6);
         let amiss = states.iter().filter(|state| {
-            if wanted(state.hook) {
-                !state.is_current()
-            } else {
-                state.standing.is_some()
-            }
+            if wanted(state.hook) { !state.is_current() } else { state.standing.is_some() }
         });
-        amiss
-            .map(|state| format!("hook {} is not in force", state.hook.name()))
-            .collect()
+        amiss.map(|state| format!("hook {} is not in force", state.hook.name())).collect()
     }
 
     fn peername(&self) -> bool {

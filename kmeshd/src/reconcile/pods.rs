@@ -85,10 +85,7 @@ impl Pods {
     fn wait_for(&mut self, pod: &Pod, why: String) {
         self.enrolled.remove(&pod.uid);
         if self.waiting.get(&pod.uid) != Some(&why) {
-            warn!(
-                "pod {} is not enrolled: {why}; looking again every 2 s",
-                pod.uid
-            );
+            warn!("pod {} is not enrolled: {why}; looking again every 2 s", pod.uid);
             self.waiting.insert(pod.uid.clone(), why);
         }
     }
@@ -107,19 +104,12 @@ impl Pods {
             return Ok(());
         }
         let cookie = netns::cookie_of(&path).map_err(|why| crate::chain(&why))?;
-        let twin = self
-            .enrolled
-            .iter()
-            .find(|(uid, known)| known.1 == cookie && **uid != pod.uid);
+        let twin = self.enrolled.iter().find(|(uid, known)| known.1 == cookie && **uid != pod.uid);
         if let Some((other, _)) = twin {
             return Err(format!("netns {} is also that of {other}", pod.netns));
         }
-        let record = pods::Pod {
-            cookie,
-            uid: pod.uid.to_string(),
-            netns: path,
-            bypass: pod.bypass,
-        };
+        let record =
+            pods::Pod { cookie, uid: pod.uid.to_string(), netns: path, bypass: pod.bypass };
         let failed = |why: PodsError| crate::chain(&why);
         Self::leave_others(k, root, have, &record).map_err(failed)?;
         let backend = have.backend(&pod.uid);
@@ -162,10 +152,7 @@ impl Pods {
             if let Some(uid) = record.uid.filter(|uid| !wanted.contains(uid.as_str())) {
                 for cookie in pods::unenrol(k, root, &uid)? {
                     have.note_manager(cookie, None);
-                    info!(
-                        pod = uid,
-                        "un-enrolled: the mesh file no longer names its netns"
-                    );
+                    info!(pod = uid, "un-enrolled: the mesh file no longer names its netns");
                 }
             }
         }
@@ -183,11 +170,7 @@ impl Pods {
                 for record in dead {
                     have.note_manager(record.cookie, None);
                     self.enrolled.retain(|_, known| known.1 != record.cookie);
-                    info!(
-                        pod = record.uid,
-                        cookie = record.cookie,
-                        "removed: its netns is gone"
-                    );
+                    info!(pod = record.uid, cookie = record.cookie, "removed: its netns is gone");
                 }
             }
             Err(PodsError::Alive(why @ netns::NetnsError::OutOfSight)) => {

@@ -37,14 +37,7 @@ impl Machine {
         let mut kernel = MemoryKernel::default();
         kernel.add_cgroup("/cgroup");
         let dirs = tempfile::tempdir().expect("a directory");
-        (
-            Self {
-                dirs,
-                readiness: Readiness::default(),
-                status: Arc::default(),
-            },
-            kernel,
-        )
+        (Self { dirs, readiness: Readiness::default(), status: Arc::default() }, kernel)
     }
 
     fn place(&self) -> Place {
@@ -54,10 +47,7 @@ impl Machine {
             cgroup: PathBuf::from("/cgroup"),
             state_dir: self.dirs.path().join("state"),
             run_dir: self.dirs.path().join("run"),
-            limits: Limits {
-                services: 8,
-                ..Limits::default()
-            },
+            limits: Limits { services: 8, ..Limits::default() },
         }
     }
 
@@ -112,18 +102,10 @@ fn kill(writer: Writer<MemoryKernel>) -> MemoryKernel {
 }
 
 fn endpoints(writer: &Writer<MemoryKernel>) -> Vec<String> {
-    let key = ServiceKey {
-        name: "n/s".into(),
-        port: 80,
-        family: Family::V4,
-        kind: Kind::Service,
-    };
+    let key = ServiceKey { name: "n/s".into(), port: 80, family: Family::V4, kind: Kind::Service };
     let service = writer.have.service(&key).expect("the service");
-    let mut names: Vec<_> = service
-        .endpoints
-        .iter()
-        .map(|endpoint| endpoint.workload.to_string())
-        .collect();
+    let mut names: Vec<_> =
+        service.endpoints.iter().map(|endpoint| endpoint.workload.to_string()).collect();
     names.sort();
     names
 }
@@ -166,11 +148,7 @@ fn ready_after_the_first_sync_and_a_second_start_writes_nothing() {
     let kernel = kill(writer);
     assert_eq!(kernel.written(), written, "map elements");
     assert_eq!(kernel.tree(), tree, "pins");
-    assert_eq!(
-        said(&file),
-        Some(kept),
-        "the snapshot was not written again"
-    );
+    assert_eq!(said(&file), Some(kept), "the snapshot was not written again");
 }
 
 #[test]
@@ -182,47 +160,27 @@ fn a_file_that_cannot_be_used_leaves_everything_as_it_is() {
     say(&mut writer, "workloads: [{nonsense: 1}]");
     assert!(!machine.is_ready());
     let pending = machine.readiness.pending().join("\n");
-    assert!(
-        pending.contains("line 1 column") && pending.contains("nonsense"),
-        "{pending}"
-    );
+    assert!(pending.contains("line 1 column") && pending.contains("nonsense"), "{pending}");
     assert_eq!(endpoints(&writer), ["a", "b"]);
     // The file is mended, without b.
     say(
         &mut writer,
-        &MESH.replace(
-            "- {uid: b, workloadIps: [10.0.0.2], services: {n/s: {80: 1}}}\n",
-            "",
-        ),
+        &MESH.replace("- {uid: b, workloadIps: [10.0.0.2], services: {n/s: {80: 1}}}\n", ""),
     );
     assert!(machine.is_ready());
     assert_eq!(endpoints(&writer), ["a"]);
-    assert!(
-        writer.have.backend("b").is_none(),
-        "it is pruned after a complete answer"
-    );
+    assert!(writer.have.backend("b").is_none(), "it is pruned after a complete answer");
 }
 
 #[test]
 fn a_failed_write_is_tried_again_until_it_holds() {
     let (mut machine, kernel) = Machine::new();
     let mut writer = machine.start(kernel);
-    writer.k.set_fault(Some(Fault {
-        call: 3,
-        elements: 0,
-        errno: 12,
-        for_good: true,
-    }));
+    writer.k.set_fault(Some(Fault { call: 3, elements: 0, errno: 12, for_good: true }));
     say(&mut writer, MESH);
     assert!(!machine.is_ready());
     assert_eq!(machine.status.facts().apply_errors, 1);
-    assert!(
-        machine
-            .readiness
-            .pending()
-            .join("")
-            .contains("write the tables")
-    );
+    assert!(machine.readiness.pending().join("").contains("write the tables"));
     writer.k.set_fault(None);
     writer.due = Some(Instant::now());
     writer.work();
@@ -275,10 +233,7 @@ fn an_empty_machine_gets_the_last_snapshot_of_this_node_and_no_other() {
     let file = machine.place().state_dir.join("snapshot.json");
     let text = std::fs::read_to_string(&file).expect("the snapshot");
     std::fs::write(&file, text.replace("10.1.0.1", "10.1.0.9")).expect("damaged");
-    assert!(
-        machine.start(empty()).have.services().next().is_none(),
-        "damaged: not used"
-    );
+    assert!(machine.start(empty()).have.services().next().is_none(), "damaged: not used");
 }
 
 #[test]
@@ -308,10 +263,6 @@ fn a_hook_that_was_taken_away_is_put_back() {
     assert!(!writer.hooks_amiss().is_empty());
     writer.inspect_at = Instant::now();
     writer.work();
-    assert!(
-        writer.hooks_amiss().is_empty(),
-        "{:?}",
-        writer.hooks_amiss()
-    );
+    assert!(writer.hooks_amiss().is_empty(), "{:?}", writer.hooks_amiss());
     assert_eq!(endpoints(&writer), ["a", "b"]);
 }

@@ -110,10 +110,7 @@ impl Watched {
         });
         let watcher = watcher
             .inspect_err(|error| warn!(%error, "no notices of file changes; looking every 5 s"));
-        Self {
-            watcher: watcher.ok(),
-            dirs: Vec::new(),
-        }
+        Self { watcher: watcher.ok(), dirs: Vec::new() }
     }
 
     /// Watches the directories that the way to the file leads through now.
@@ -154,10 +151,7 @@ fn directories(path: &Path) -> Vec<PathBuf> {
         };
         step = dir.join(target);
     }
-    let real = path
-        .canonicalize()
-        .ok()
-        .and_then(|real| real.parent().map(Path::to_owned));
+    let real = path.canonicalize().ok().and_then(|real| real.parent().map(Path::to_owned));
     dirs.extend(real.filter(|real| !dirs.contains(real)));
     dirs
 }
@@ -193,9 +187,7 @@ mod tests {
         }
 
         fn next(&self) -> Result<usize, String> {
-            self.said
-                .recv_timeout(Duration::from_secs(4))
-                .expect("a reading before the fallback")
+            self.said.recv_timeout(Duration::from_secs(4)).expect("a reading before the fallback")
         }
     }
 
@@ -219,11 +211,8 @@ mod tests {
         fs::write(bench.dir.path().join("mesh.yaml"), services(2)).expect("written");
         assert_eq!(bench.next(), Ok(2));
         fs::write(bench.dir.path().join("new"), services(3)).expect("written");
-        fs::rename(
-            bench.dir.path().join("new"),
-            bench.dir.path().join("mesh.yaml"),
-        )
-        .expect("renamed");
+        fs::rename(bench.dir.path().join("new"), bench.dir.path().join("mesh.yaml"))
+            .expect("renamed");
         assert_eq!(bench.next(), Ok(3));
         fs::remove_file(bench.dir.path().join("mesh.yaml")).expect("removed");
         assert!(bench.next().expect_err("it is gone").contains("mesh.yaml"));
@@ -243,11 +232,8 @@ mod tests {
         });
         assert_eq!(bench.next(), Ok(1));
         symlink("v2", bench.dir.path().join("data_new")).expect("a link");
-        fs::rename(
-            bench.dir.path().join("data_new"),
-            bench.dir.path().join("data"),
-        )
-        .expect("renamed");
+        fs::rename(bench.dir.path().join("data_new"), bench.dir.path().join("data"))
+            .expect("renamed");
         assert_eq!(bench.next(), Ok(2));
     }
 

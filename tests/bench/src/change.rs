@@ -28,18 +28,11 @@ const CHANGES: u32 = 200;
 pub fn measure(report: &mut Report, bin: &Path) -> anyhow::Result<()> {
     let fixture = Fixture::new(bin)?;
     let mut kernel = Linux::new();
-    let limits = Limits {
-        workloads: 131_072,
-        names: 196_608,
-        ..Limits::default()
-    };
+    let limits = Limits { workloads: 131_072, names: 196_608, ..Limits::default() };
     let root = Root::new(fixture.root());
     adopt_maps(&mut kernel, &root, &limits).context("make the maps")?;
     let mut have = Have::read(&kernel).context("read the maps")?;
-    let mut world = World {
-        kernel: &mut kernel,
-        have: &mut have,
-    };
+    let mut world = World { kernel: &mut kernel, have: &mut have };
     world.apply(&whole())?;
     for (name, bound, change) in [
         ("added", 6 + 1 + 2, added as fn(u32) -> Change),
@@ -111,11 +104,7 @@ fn service(index: u32, workloads: impl Iterator<Item = u32>) -> Service {
         vips: vec![IpAddr::V4(vip(index))],
         synced: true,
         endpoints: workloads
-            .map(|i| Endpoint {
-                workload: uid(i),
-                port: 8080,
-                family: Family::V4,
-            })
+            .map(|i| Endpoint { workload: uid(i), port: 8080, family: Family::V4 })
             .collect(),
         ..Service::default()
     }
@@ -127,12 +116,8 @@ fn own(index: u32) -> std::ops::Range<u32> {
 
 fn whole() -> Change {
     Change {
-        services: (0..SERVICES)
-            .map(|s| (key(s), Some(service(s, own(s)))))
-            .collect(),
-        workloads: (0..SERVICES * EACH)
-            .map(|i| (uid(i), Some(pod(address(i)))))
-            .collect(),
+        services: (0..SERVICES).map(|s| (key(s), Some(service(s, own(s))))).collect(),
+        workloads: (0..SERVICES * EACH).map(|i| (uid(i), Some(pod(address(i))))).collect(),
         all_services: true,
         all_workloads: true,
         ..Change::default()
@@ -145,19 +130,11 @@ fn extra(i: u32) -> u32 {
 }
 
 fn added(i: u32) -> Change {
-    one(
-        i,
-        Some(pod(address(extra(i)))),
-        service(i, own(i).chain([extra(i)])),
-    )
+    one(i, Some(pod(address(extra(i)))), service(i, own(i).chain([extra(i)])))
 }
 
 fn changed(i: u32) -> Change {
-    one(
-        i,
-        Some(pod(address(extra(i) + 10_000))),
-        service(i, own(i).chain([extra(i)])),
-    )
+    one(i, Some(pod(address(extra(i) + 10_000))), service(i, own(i).chain([extra(i)])))
 }
 
 fn removed(i: u32) -> Change {

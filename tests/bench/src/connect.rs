@@ -35,10 +35,7 @@ fn sized(report: &mut Report, bin: &Path, services: u32, empty: f64) -> anyhow::
     let mut fixture = Fixture::new(bin)?;
     let governed = fixture.netns("governed")?;
     let stranger = fixture.netns("stranger")?;
-    let shape = Shape {
-        services,
-        endpoints: if services == 100_000 { 1 } else { 4 },
-    };
+    let shape = Shape { services, endpoints: if services == 100_000 { 1 } else { 4 } };
     let file = fixture.path("mesh.json");
     let own = "10.9.0.1".parse().context("own address")?;
     mesh::write(Path::new(&file), shape, &[(governed.as_str(), own)], None)?;
@@ -50,31 +47,13 @@ fn sized(report: &mut Report, bin: &Path, services: u32, empty: f64) -> anyhow::
     if services == 10 {
         let unmanaged = program_ns(&fixture, &hook, &stranger, 10)?;
         let target = Some(Target::AtMost(2.0));
-        report.add(
-            "connect4, unmanaged process",
-            "ns",
-            unmanaged,
-            Some(empty),
-            target,
-        );
+        report.add("connect4, unmanaged process", "ns", unmanaged, Some(empty), target);
         let hot = program_ns(&fixture, &hook, &governed, 1)?;
-        report.add(
-            "connect4, hot VIP",
-            "ns",
-            hot,
-            Some(empty),
-            Some(Target::AtMost(4.0)),
-        );
+        report.add("connect4, hot VIP", "ns", hot, Some(empty), Some(Target::AtMost(4.0)));
     }
     let random = program_ns(&fixture, &hook, &governed, services)?;
     let target = (services == 100_000).then_some(Target::AtMost(1_100.0));
-    report.add(
-        format!("connect4, random of {services} services"),
-        "ns",
-        random,
-        None,
-        target,
-    );
+    report.add(format!("connect4, random of {services} services"), "ns", random, None, target);
     Ok(())
 }
 
@@ -96,20 +75,8 @@ fn rounds(
         let before = run_stats(prog)?;
         let output = fixture
             .command("kmesh-bench")
-            .args([
-                "worker",
-                "--cgroup",
-                &fixture.cgroup().to_string_lossy(),
-                "--netns",
-                netns,
-            ])
-            .args([
-                "dial",
-                "--services",
-                &services.to_string(),
-                "--count",
-                &CALLS.to_string(),
-            ])
+            .args(["worker", "--cgroup", &fixture.cgroup().to_string_lossy(), "--netns", netns])
+            .args(["dial", "--services", &services.to_string(), "--count", &CALLS.to_string()])
             .output()
             .context("run a worker")?;
         anyhow::ensure!(
@@ -119,10 +86,7 @@ fn rounds(
         );
         let after = run_stats(prog)?;
         let runs = after.1 - before.1;
-        anyhow::ensure!(
-            runs >= f64::from(CALLS),
-            "the hook ran {runs} times for {CALLS} calls"
-        );
+        anyhow::ensure!(runs >= f64::from(CALLS), "the hook ran {runs} times for {CALLS} calls");
         figures.push((after.0 - before.0) / runs);
     }
     Ok(median(figures))
@@ -132,10 +96,8 @@ fn rounds(
 fn run_stats(prog: BorrowedFd<'_>) -> anyhow::Result<(f64, f64)> {
     let text = fs::read_to_string(format!("/proc/self/fdinfo/{}", prog.as_raw_fd()))?;
     let field = |name: &str| -> anyhow::Result<f64> {
-        let line = text
-            .lines()
-            .find_map(|line| line.strip_prefix(name))
-            .context(name.to_owned())?;
+        let line =
+            text.lines().find_map(|line| line.strip_prefix(name)).context(name.to_owned())?;
         Ok(line.trim().parse()?)
     };
     Ok((field("run_time_ns:")?, field("run_cnt:")?))
@@ -146,15 +108,11 @@ fn empty(bin: &Path) -> anyhow::Result<f64> {
     let netns = fixture.netns("empty")?;
     let object = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/empty.o"));
     let mut ebpf = aya::Ebpf::load(object).context("load the empty program")?;
-    let program: &mut CgroupSockAddr = ebpf
-        .program_mut("empty")
-        .context("no program `empty`")?
-        .try_into()?;
+    let program: &mut CgroupSockAddr =
+        ebpf.program_mut("empty").context("no program `empty`")?.try_into()?;
     program.load().context("load the empty program")?;
     let cgroup = fs::File::open(fixture.cgroup()).context("open the cgroup")?;
-    program
-        .attach(&cgroup, CgroupAttachMode::Single)
-        .context("attach it")?;
+    program.attach(&cgroup, CgroupAttachMode::Single).context("attach it")?;
     let fd = program.fd().context("program fd")?;
     rounds(&fixture, fd.as_fd(), &netns, 10)
 }

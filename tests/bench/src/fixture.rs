@@ -21,24 +21,14 @@ pub struct Fixture {
 impl Fixture {
     /// Makes all of it; `bin` is the directory of the built binaries.
     pub fn new(bin: &Path) -> anyhow::Result<Self> {
-        let dir = tempfile::Builder::new()
-            .prefix("kmesh-bench-")
-            .tempdir()
-            .context("temp dir")?;
+        let dir = tempfile::Builder::new().prefix("kmesh-bench-").tempdir().context("temp dir")?;
         for sub in ["bpf", "state", "run"] {
             fs::create_dir(dir.path().join(sub)).with_context(|| format!("make {sub}"))?;
         }
         let name = format!("kmesh-bench-{}", std::process::id());
-        let cgroup = kmesh_bpf::cgroup::find_root()
-            .context("find the cgroup2 root")?
-            .join(name);
+        let cgroup = kmesh_bpf::cgroup::find_root().context("find the cgroup2 root")?.join(name);
         fs::create_dir(&cgroup).with_context(|| format!("make {}", cgroup.display()))?;
-        let fixture = Self {
-            dir,
-            cgroup,
-            netns: Vec::new(),
-            bin: bin.to_owned(),
-        };
+        let fixture = Self { dir, cgroup, netns: Vec::new(), bin: bin.to_owned() };
         run("mount", &["-t", "bpf", "bpf", &fixture.path("bpf")])?;
         Ok(fixture)
     }
@@ -72,12 +62,7 @@ impl Fixture {
 
     /// Joins two namespaces by a veth pair with 10.9.0.1 and 10.9.0.2.
     pub fn join(a: &str, b: &str) -> anyhow::Result<()> {
-        run(
-            "ip",
-            &[
-                "-n", a, "link", "add", "eth0", "type", "veth", "peer", "eth0", "netns", b,
-            ],
-        )?;
+        run("ip", &["-n", a, "link", "add", "eth0", "type", "veth", "peer", "eth0", "netns", b])?;
         for (ns, address) in [(a, "10.9.0.1/24"), (b, "10.9.0.2/24")] {
             run("ip", &["-n", ns, "addr", "add", address, "dev", "eth0"])?;
             run("ip", &["-n", ns, "link", "set", "eth0", "up"])?;
@@ -97,12 +82,7 @@ impl Fixture {
         command
             .args(["--mesh", mesh, "--bpf-root", &self.path("bpf/kmesh")])
             .args(["--cgroup", &self.cgroup.to_string_lossy()])
-            .args([
-                "--state-dir",
-                &self.path("state"),
-                "--run-dir",
-                &self.path("run"),
-            ])
+            .args(["--state-dir", &self.path("state"), "--run-dir", &self.path("run")])
             .args(["--admin", &format!("127.0.0.1:{admin_port}")])
             .args(more)
             .stdin(Stdio::null())
@@ -146,10 +126,7 @@ impl Daemon {
             if let Some(status) = self.child.try_wait().context("wait for kmeshd")? {
                 bail!("kmeshd ended before it was ready: {status}");
             }
-            if self
-                .get("/healthz/ready")
-                .is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"))
-            {
+            if self.get("/healthz/ready").is_ok_and(|answer| answer.starts_with("HTTP/1.1 200")) {
                 return Ok(());
             }
             std::thread::sleep(std::time::Duration::from_millis(5));
@@ -161,10 +138,7 @@ impl Daemon {
     pub fn get(&self, path: &str) -> anyhow::Result<String> {
         use std::io::{Read as _, Write as _};
         let mut stream = std::net::TcpStream::connect(("127.0.0.1", self.port))?;
-        write!(
-            stream,
-            "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
-        )?;
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;
         Ok(answer)
@@ -175,15 +149,10 @@ impl Daemon {
         let answer = self.get("/metrics")?;
         let line = answer
             .lines()
-            .find(|line| {
-                line.strip_prefix(series)
-                    .is_some_and(|rest| rest.starts_with(' '))
-            })
+            .find(|line| line.strip_prefix(series).is_some_and(|rest| rest.starts_with(' ')))
             .with_context(|| format!("no series {series} in /metrics"))?;
         let value = line.rsplit(' ').next().unwrap_or_default();
-        value
-            .parse()
-            .with_context(|| format!("value of {series}: {value}"))
+        value.parse().with_context(|| format!("value of {series}: {value}"))
     }
 
     /// Anonymous resident memory in MB (10⁶ bytes).
@@ -207,10 +176,8 @@ impl Drop for Daemon {
 
 /// Runs a command to its end; its stderr is part of the error.
 pub fn run(program: &str, args: &[&str]) -> anyhow::Result<String> {
-    let output = Command::new(program)
-        .args(args)
-        .output()
-        .with_context(|| format!("run {program}"))?;
+    let output =
+        Command::new(program).args(args).output().with_context(|| format!("run {program}"))?;
     if !output.status.success() {
         let why = String::from_utf8_lossy(&output.stderr);
         bail!("{program} {}: {}", args.join(" "), why.trim());

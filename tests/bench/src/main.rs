@@ -59,10 +59,7 @@ fn main() -> anyhow::Result<ExitCode> {
         worker::main(args)?;
         return Ok(ExitCode::SUCCESS);
     }
-    anyhow::ensure!(
-        rustix::process::geteuid().is_root(),
-        "the benchmarks need root"
-    );
+    anyhow::ensure!(rustix::process::geteuid().is_root(), "the benchmarks need root");
     let exe = std::env::current_exe().context("own path")?;
     let bin = exe.parent().context("own directory")?.to_owned();
     let wanted = |group| cli.only.is_empty() || cli.only.contains(&group);

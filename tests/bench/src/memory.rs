@@ -29,22 +29,8 @@ pub fn maps_mb(fixture: &Fixture) -> anyhow::Result<f64> {
 /// Measures both at 10 endpoints with the default limits and at 100,000.
 pub fn measure(report: &mut Report, bin: &Path) -> anyhow::Result<()> {
     for (shape, daemon_mb, kernel_mb) in [
-        (
-            Shape {
-                services: 2,
-                endpoints: 5,
-            },
-            8.0,
-            20.0,
-        ),
-        (
-            Shape {
-                services: 4_000,
-                endpoints: 25,
-            },
-            60.0,
-            60.0,
-        ),
+        (Shape { services: 2, endpoints: 5 }, 8.0, 20.0),
+        (Shape { services: 4_000, endpoints: 25 }, 60.0, 60.0),
     ] {
         let fixture = Fixture::new(bin)?;
         let file = fixture.path("mesh.json");
@@ -64,13 +50,7 @@ pub fn measure(report: &mut Report, bin: &Path) -> anyhow::Result<()> {
             target,
         );
         let target = Some(Target::AtMost(kernel_mb));
-        report.add(
-            format!("all maps, {n} endpoints"),
-            "MB",
-            maps_mb(&fixture)?,
-            None,
-            target,
-        );
+        report.add(format!("all maps, {n} endpoints"), "MB", maps_mb(&fixture)?, None, target);
     }
     Ok(())
 }

@@ -2,7 +2,6 @@
 //!
 //! Service `i` has VIP [`crate::worker::vip`]`(i)` port 80; its endpoints lie in 10.128.0.0/9.
 
-use std::fmt::Write as _;
 use std::net::Ipv4Addr;
 use std::path::Path;
 
@@ -38,15 +37,9 @@ impl Shape {
         let workloads = self.workloads() + 16;
         [
             ("--max-workloads", workloads.max(65_536)),
-            (
-                "--max-frontends",
-                (workloads + self.services + 16).max(131_072),
-            ),
+            ("--max-frontends", (workloads + self.services + 16).max(131_072)),
             ("--max-services", (self.services + 16).max(32_768)),
-            (
-                "--max-endpoints",
-                (workloads + workloads / 8 + 2 * self.services).max(262_144),
-            ),
+            ("--max-endpoints", (workloads + workloads / 8 + 2 * self.services).max(262_144)),
             ("--max-names", (workloads + self.services + 64).max(98_304)),
         ]
         .into_iter()
@@ -63,49 +56,38 @@ pub fn write(
     pods: &[(&str, Ipv4Addr)],
     real: Option<Ipv4Addr>,
 ) -> anyhow::Result<()> {
-    let mut text = String::from("{\"services\":[");
-    for i in 0..shape.services {
-        let comma = if i == 0 { "" } else { "," };
-        write!(
-            text,
-            "{comma}{{\"name\":\"s{i}\",\"namespace\":\"bench\",\"hostname\":\"s{i}.bench.svc.cluster.local\",\
-             \"vips\":[\"/{}\"],\"ports\":{{\"80\":8080}}}}",
-            vip(i)
-        )?;
-    }
-    if real.is_some() {
-        let comma = if shape.services == 0 { "" } else { "," };
-        write!(
-            text,
-            "{comma}{{\"name\":\"real\",\"namespace\":\"bench\",\"hostname\":\"real.bench.svc.cluster.local\",\
-             \"vips\":[\"/10.7.0.1\"],\"ports\":{{\"80\":7300}}}}"
-        )?;
-    }
-    text.push_str("],\"workloads\":[");
-    let mut lines = Vec::new();
-    for i in 0..shape.workloads() {
-        let service = i / shape.endpoints;
-        lines.push(format!(
-            "{{\"uid\":\"Kubernetes//Pod/bench/w{i}\",\"name\":\"w{i}\",\"namespace\":\"bench\",\
-             \"serviceAccount\":\"default\",\"workloadIps\":[\"{}\"],\
-             \"services\":{{\"bench/s{service}.bench.svc.cluster.local\":{{\"80\":8080}}}}}}",
-            workload(i)
-        ));
-    }
+    let mut services: Vec<String> =
+        (0..shape.services).map(|i| service(&format!("s{i}"), vip(i), 8080)).collect();
+    services.extend(real.map(|_| service("real", Ipv4Addr::new(10, 7, 0, 1), 7300)));
+    let mut workloads: Vec<String> = (0..shape.workloads())
+        .map(|i| {
+            let of = format!("s{}", i / shape.endpoints);
+            pod(&format!("w{i}"), workload(i), &serves(&of, 8080))
+        })
+        .collect();
     for (netns, address) in pods {
-        lines.push(format!(
-            "{{\"uid\":\"Kubernetes//Pod/bench/{netns}\",\"name\":\"{netns}\",\"namespace\":\"bench\",\
-             \"workloadIps\":[\"{address}\"],\"netns\":\"{netns}\"}}"
-        ));
+        workloads.push(pod(netns, *address, &format!("\"netns\":\"{netns}\"")));
     }
-    if let Some(address) = real {
-        lines.push(format!(
-            "{{\"uid\":\"Kubernetes//Pod/bench/server\",\"name\":\"server\",\"namespace\":\"bench\",\
-             \"workloadIps\":[\"{address}\"],\
-             \"services\":{{\"bench/real.bench.svc.cluster.local\":{{\"80\":7300}}}}}}"
-        ));
-    }
-    text.push_str(&lines.join(","));
-    text.push_str("]}");
+    workloads.extend(real.map(|address| pod("server", address, &serves("real", 7300))));
+    let (services, workloads) = (services.join(","), workloads.join(","));
+    let text = format!("{{\"services\":[{services}],\"workloads\":[{workloads}]}}");
     std::fs::write(path, text).with_context(|| format!("write {}", path.display()))
+}
+
+fn service(name: &str, vip: Ipv4Addr, target: u16) -> String {
+    format!(
+        "{{\"name\":\"{name}\",\"namespace\":\"bench\",\"hostname\":\"{name}.bench.svc.cluster.local\",\
+         \"vips\":[\"/{vip}\"],\"ports\":{{\"80\":{target}}}}}"
+    )
+}
+
+fn pod(name: &str, address: Ipv4Addr, more: &str) -> String {
+    format!(
+        "{{\"uid\":\"Kubernetes//Pod/bench/{name}\",\"name\":\"{name}\",\"namespace\":\"bench\",\
+         \"serviceAccount\":\"default\",\"workloadIps\":[\"{address}\"],{more}}}"
+    )
+}
+
+fn serves(service: &str, target: u16) -> String {
+    format!("\"services\":{{\"bench/{service}.bench.svc.cluster.local\":{{\"80\":{target}}}}}")
 }

@@ -65,24 +65,13 @@ impl Report {
             Target::AtLeast(limit) => format!("≥ {limit}{times}"),
         });
         eprintln!("  {name}: {value:.3} {unit}");
-        self.rows.push(Row {
-            name,
-            unit,
-            value,
-            against,
-            ratio,
-            target,
-            met,
-        });
+        self.rows.push(Row { name, unit, value, against, ratio, target, met });
     }
 
     /// How many targets were missed.
     #[must_use]
     pub fn missed(&self) -> usize {
-        self.rows
-            .iter()
-            .filter(|row| row.met == Some(false))
-            .count()
+        self.rows.iter().filter(|row| row.met == Some(false)).count()
     }
 
     /// The table for people.
@@ -92,9 +81,7 @@ impl Report {
         table
             .load_style(presets::UTF8_NO_BORDERS)
             .set_content_arrangement(ContentArrangement::Dynamic)
-            .set_header([
-                "figure", "value", "unit", "against", "ratio", "target", "met",
-            ]);
+            .set_header(["figure", "value", "unit", "against", "ratio", "target", "met"]);
         for row in &self.rows {
             let number = |n: Option<f64>| n.map_or(String::new(), |n| format!("{n:.3}"));
             table.add_row([
@@ -104,9 +91,7 @@ impl Report {
                 number(row.against),
                 number(row.ratio),
                 row.target.clone().unwrap_or_default(),
-                row.met
-                    .map_or("", |met| if met { "yes" } else { "NO" })
-                    .to_owned(),
+                row.met.map_or("", |met| if met { "yes" } else { "NO" }).to_owned(),
             ]);
         }
         table
@@ -125,11 +110,7 @@ pub fn median(mut values: Vec<f64>) -> f64 {
     assert!(!values.is_empty(), "a median needs a measurement");
     values.sort_by(f64::total_cmp);
     let mid = values.len() / 2;
-    if values.len() % 2 == 1 {
-        values[mid]
-    } else {
-        f64::midpoint(values[mid - 1], values[mid])
-    }
+    if values.len() % 2 == 1 { values[mid] } else { f64::midpoint(values[mid - 1], values[mid]) }
 }
 
 #[cfg(test)]

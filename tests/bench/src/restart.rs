@@ -15,10 +15,7 @@ const ROUNDS: usize = 5;
 /// Measures the first start once and the second start several times.
 pub fn measure(report: &mut Report, bin: &Path) -> anyhow::Result<()> {
     let fixture = Fixture::new(bin)?;
-    let shape = Shape {
-        services: 4_000,
-        endpoints: 25,
-    };
+    let shape = Shape { services: 4_000, endpoints: 25 };
     let file = fixture.path("mesh.json");
     mesh::write(Path::new(&file), shape, &[], None)?;
     let limits = shape.limits();
@@ -26,21 +23,9 @@ pub fn measure(report: &mut Report, bin: &Path) -> anyhow::Result<()> {
     let begin = Instant::now();
     let mut first = fixture.daemon(&file, 15_213, &limits)?;
     first.wait_ready()?;
-    report.add(
-        "first start to ready, 100,000 endpoints",
-        "ms",
-        ms(begin),
-        None,
-        None,
-    );
+    report.add("first start to ready, 100,000 endpoints", "ms", ms(begin), None, None);
     let written = first.metric("kmesh_map_elements_written_total")?;
-    report.add(
-        "elements written by the first start",
-        "elements",
-        written,
-        None,
-        None,
-    );
+    report.add("elements written by the first start", "elements", written, None, None);
     drop(first);
     let mut figures: [Vec<f64>; 5] = Default::default();
     for _ in 0..ROUNDS {
@@ -59,43 +44,13 @@ pub fn measure(report: &mut Report, bin: &Path) -> anyhow::Result<()> {
     }
     let [ready, adopted, adopted_cpu, decoded, writes] = figures;
     let limit = Some(Target::AtMost(100.0));
-    report.add(
-        "second start to adopted, wall",
-        "ms",
-        median(adopted),
-        None,
-        limit,
-    );
-    report.add(
-        "second start to adopted, CPU",
-        "ms",
-        median(adopted_cpu),
-        None,
-        limit,
-    );
+    report.add("second start to adopted, wall", "ms", median(adopted), None, limit);
+    report.add("second start to adopted, CPU", "ms", median(adopted_cpu), None, limit);
     let decode = median(decoded);
-    report.add(
-        "mesh file read, JSON",
-        "ms",
-        decode,
-        None,
-        Some(Target::AtMost(400.0)),
-    );
-    report.add(
-        "second start to ready, from outside",
-        "ms",
-        median(ready),
-        None,
-        None,
-    );
+    report.add("mesh file read, JSON", "ms", decode, None, Some(Target::AtMost(400.0)));
+    report.add("second start to ready, from outside", "ms", median(ready), None, None);
     let most = writes.into_iter().fold(0.0, f64::max);
-    report.add(
-        "map writes of a second start",
-        "elements",
-        most,
-        None,
-        Some(Target::AtMost(0.0)),
-    );
+    report.add("map writes of a second start", "elements", most, None, Some(Target::AtMost(0.0)));
     Ok(())
 }
 

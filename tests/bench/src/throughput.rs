@@ -23,23 +23,11 @@ pub fn measure(report: &mut Report, bin: &Path) -> anyhow::Result<()> {
     Fixture::join(&client, &server)?;
     let file = fixture.path("mesh.json");
     let (own, other) = ("10.9.0.1".parse()?, "10.9.0.2".parse()?);
-    let shape = Shape {
-        services: 10,
-        endpoints: 4,
-    };
-    mesh::write(
-        Path::new(&file),
-        shape,
-        &[(client.as_str(), own)],
-        Some(other),
-    )?;
+    let shape = Shape { services: 10, endpoints: 4 };
+    mesh::write(Path::new(&file), shape, &[(client.as_str(), own)], Some(other))?;
     let mut daemon = fixture.daemon(&file, 15_211, &[])?;
     daemon.wait_ready()?;
-    let place = Place {
-        fixture: &fixture,
-        client: &client,
-        server: &server,
-    };
+    let place = Place { fixture: &fixture, client: &client, server: &server };
     let (mut governed, mut plain, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
     let (mut dialled, mut direct) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
@@ -51,36 +39,12 @@ pub fn measure(report: &mut Report, bin: &Path) -> anyhow::Result<()> {
         dialled.push(place.pair(true, &["rate", "--count", CONNECTIONS])?);
         direct.push(place.pair(false, &["rate", "--count", CONNECTIONS])?);
     }
-    report.add(
-        "throughput, governed pod",
-        "MB/s",
-        median(governed),
-        Some(median(plain)),
-        None,
-    );
+    report.add("throughput, governed pod", "MB/s", median(governed), Some(median(plain)), None);
     let target = Some(Target::AtLeast(0.98));
-    report.add(
-        "throughput ratio, median of pairs",
-        "×",
-        median(ratios),
-        None,
-        target,
-    );
+    report.add("throughput ratio, median of pairs", "×", median(ratios), None, target);
     let (with, without) = (median(dialled), median(direct));
-    report.add(
-        "connect() latency, governed pod",
-        "µs",
-        with,
-        Some(without),
-        None,
-    );
-    report.add(
-        "connections, governed pod",
-        "1/s",
-        1e6 / with,
-        Some(1e6 / without),
-        None,
-    );
+    report.add("connect() latency, governed pod", "µs", with, Some(without), None);
+    report.add("connections, governed pod", "1/s", 1e6 / with, Some(1e6 / without), None);
     Ok(())
 }
 
@@ -108,11 +72,7 @@ impl Place<'_> {
         if governed {
             command.arg("--cgroup").arg(self.fixture.cgroup());
         }
-        let to = if governed {
-            "10.7.0.1:80"
-        } else {
-            "10.9.0.2:7300"
-        };
+        let to = if governed { "10.7.0.1:80" } else { "10.9.0.2:7300" };
         let output = command
             .args(["--netns", self.client])
             .args(&work[..1])
@@ -127,9 +87,6 @@ impl Place<'_> {
             "client: {}",
             String::from_utf8_lossy(&output.stderr)
         );
-        String::from_utf8_lossy(&output.stdout)
-            .trim()
-            .parse()
-            .context("the client's figure")
+        String::from_utf8_lossy(&output.stdout).trim().parse().context("the client's figure")
     }
 }

@@ -93,11 +93,8 @@ pub fn main(args: &Args) -> anyhow::Result<()> {
     }
     let netns = PathBuf::from("/run/netns").join(&args.netns);
     let file = File::open(&netns).with_context(|| format!("open {}", netns.display()))?;
-    move_into_link_name_space(
-        std::os::fd::AsFd::as_fd(&file),
-        Some(LinkNameSpaceType::Network),
-    )
-    .context("enter the network namespace")?;
+    move_into_link_name_space(std::os::fd::AsFd::as_fd(&file), Some(LinkNameSpaceType::Network))
+        .context("enter the network namespace")?;
     let figure = match &args.work {
         Work::Dial { services, count } => dial(*services, *count)?,
         Work::Sink { at, seconds } => sink(*at, *seconds)?,
@@ -110,12 +107,7 @@ pub fn main(args: &Args) -> anyhow::Result<()> {
 }
 
 fn dial(services: u32, count: u32) -> anyhow::Result<f64> {
-    let socket = socket_with(
-        AddressFamily::INET,
-        SocketType::STREAM,
-        SocketFlags::NONBLOCK,
-        None,
-    )?;
+    let socket = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::NONBLOCK, None)?;
     let mut state = 0x9e37_79b9_u32;
     let start = Instant::now();
     for _ in 0..count {
@@ -153,10 +145,7 @@ fn sink(at: SocketAddrV4, seconds: f64) -> anyhow::Result<f64> {
                 readers.retain(|reader| !reader.is_finished());
             }
         }
-        Ok(readers
-            .into_iter()
-            .filter_map(|reader| reader.join().ok())
-            .sum())
+        Ok(readers.into_iter().filter_map(|reader| reader.join().ok()).sum())
     })
 }
 
@@ -177,10 +166,7 @@ fn accept(at: SocketAddrV4, seconds: f64) -> anyhow::Result<f64> {
     Ok(connections)
 }
 
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "a benchmark moves far fewer than 2^52 bytes"
-)]
+#[expect(clippy::cast_precision_loss, reason = "a benchmark moves far fewer than 2^52 bytes")]
 fn drain(mut connection: TcpStream) -> f64 {
     let mut buffer = vec![0; 1 << 16];
     let mut total = 0_usize;

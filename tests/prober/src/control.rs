@@ -26,10 +26,9 @@ enum Command {
 fn parse(text: &str) -> anyhow::Result<Command> {
     let words: Vec<&str> = text.split_whitespace().collect();
     Ok(match words[..] {
-        ["expect", label, names] => Command::Expect {
-            label: label.to_owned(),
-            names: names.to_owned(),
-        },
+        ["expect", label, names] => {
+            Command::Expect { label: label.to_owned(), names: names.to_owned() }
+        }
         ["report"] => Command::Report,
         ["stop"] => Command::Stop,
         _ => bail!("'{text}' is none of: expect LABEL NAME,NAME…; report; stop"),
@@ -39,15 +38,9 @@ fn parse(text: &str) -> anyhow::Result<Command> {
 /// Obeys until told to stop.
 pub(crate) async fn obey(listener: &UnixListener, prober: &Prober) -> anyhow::Result<()> {
     loop {
-        let (mut stream, _) = listener
-            .accept()
-            .await
-            .context("accept on the control socket")?;
+        let (mut stream, _) = listener.accept().await.context("accept on the control socket")?;
         let mut text = String::new();
-        stream
-            .read_to_string(&mut text)
-            .await
-            .context("read a command")?;
+        stream.read_to_string(&mut text).await.context("read a command")?;
         let command = parse(&text);
         let stop = matches!(command, Ok(Command::Stop));
         let answer = match command {
@@ -74,16 +67,10 @@ pub(crate) async fn obey(listener: &UnixListener, prober: &Prober) -> anyhow::Re
 pub(crate) async fn tell(socket: &Path, words: &str) -> anyhow::Result<String> {
     let reach = || format!("reach the prober at {}", socket.display());
     let mut stream = UnixStream::connect(socket).await.with_context(reach)?;
-    stream
-        .write_all(words.as_bytes())
-        .await
-        .with_context(reach)?;
+    stream.write_all(words.as_bytes()).await.with_context(reach)?;
     stream.shutdown().await.with_context(reach)?;
     let mut answer = String::new();
-    stream
-        .read_to_string(&mut answer)
-        .await
-        .with_context(reach)?;
+    stream.read_to_string(&mut answer).await.with_context(reach)?;
     match answer.strip_prefix("error: ") {
         Some(error) => Err(anyhow!("the prober refused: {error}")),
         None => Ok(answer),
@@ -96,10 +83,7 @@ mod tests {
 
     #[test]
     fn commands_are_parsed_and_others_refused() {
-        let expect = Command::Expect {
-            label: "web".into(),
-            names: "a,b".into(),
-        };
+        let expect = Command::Expect { label: "web".into(), names: "a,b".into() };
         assert_eq!(parse("expect web a,b").unwrap(), expect);
         assert_eq!(parse("stop").unwrap(), Command::Stop);
         assert!(parse("expect web").is_err());

@@ -35,9 +35,7 @@ pub(crate) enum Verdict {
 impl Expectation {
     /// From now on `names` are right.
     pub(crate) fn new(now: Instant, names: &str) -> Self {
-        Self {
-            sets: vec![(now, parse(names))],
-        }
+        Self { sets: vec![(now, parse(names))] }
     }
 
     /// From `now` on `names` are right, and no others.
@@ -73,20 +71,13 @@ impl Expectation {
 
     /// The set in force, for messages.
     pub(crate) fn now(&self) -> String {
-        let names = self
-            .sets
-            .last()
-            .map(|(_, names)| names.iter().cloned().collect::<Vec<_>>());
+        let names = self.sets.last().map(|(_, names)| names.iter().cloned().collect::<Vec<_>>());
         names.unwrap_or_default().join(",")
     }
 }
 
 fn parse(names: &str) -> BTreeSet<String> {
-    names
-        .split(',')
-        .filter(|name| !name.is_empty())
-        .map(str::to_owned)
-        .collect()
+    names.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect()
 }
 
 #[cfg(test)]

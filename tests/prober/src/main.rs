@@ -71,22 +71,14 @@ fn main() -> anyhow::Result<ExitCode> {
     runtime.block_on(async {
         match args.verb {
             Verb::Serve(options) => serve::run(options).await.map(|()| ExitCode::SUCCESS),
-            Verb::Names {
-                target,
-                count,
-                every_ms,
-            } => {
+            Verb::Names { target, count, every_ms } => {
                 probe::names(target, count, every_ms).await;
                 Ok(ExitCode::SUCCESS)
             }
             Verb::Run(options) => {
                 let report = probe::run(options).await?;
                 println!("{report}");
-                Ok(if report.is_clean() {
-                    ExitCode::SUCCESS
-                } else {
-                    ExitCode::FAILURE
-                })
+                Ok(if report.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
             }
             Verb::Tell { socket, words } => {
                 println!("{}", control::tell(&socket, &words.join(" ")).await?);

@@ -65,14 +65,8 @@ fn parse_target(text: &str) -> anyhow::Result<Target> {
     else {
         return Err(anyhow!("{text}: LABEL=ADDRESS:PORT=NAME,NAME… is expected"));
     };
-    let address = address
-        .parse()
-        .with_context(|| format!("address {address}"))?;
-    Ok(Target {
-        label: label.to_owned(),
-        address,
-        names: names.to_owned(),
-    })
+    let address = address.parse().with_context(|| format!("address {address}"))?;
+    Ok(Target { label: label.to_owned(), address, names: names.to_owned() })
 }
 
 /// Everything that the tasks of a run share.
@@ -123,9 +117,8 @@ impl Prober {
     /// From now on these answers of a target are right.
     pub(crate) fn expect(&self, label: &str, names: &str) -> anyhow::Result<()> {
         let mut expectations = self.expectations.borrow_mut();
-        let expectation = expectations
-            .get_mut(label)
-            .ok_or_else(|| anyhow!("there is no target {label}"))?;
+        let expectation =
+            expectations.get_mut(label).ok_or_else(|| anyhow!("there is no target {label}"))?;
         expectation.change(Instant::now(), names);
         Ok(())
     }
@@ -205,10 +198,7 @@ impl Prober {
         if verdict != Verdict::Right {
             let at = self.began.elapsed().as_secs_f64();
             let right = expectation.now();
-            report.note(format!(
-                "{at:.3} s: {} answered {words}; right: {right}",
-                target.label
-            ));
+            report.note(format!("{at:.3} s: {} answered {words}; right: {right}", target.label));
         }
     }
 
@@ -233,10 +223,7 @@ impl Prober {
             let at = self.began.elapsed().as_secs_f64();
             let mut report = self.report.borrow_mut();
             report.broken += 1;
-            report.note(format!(
-                "{at:.3} s: a long-lived one to {} broke: {error}",
-                target.label
-            ));
+            report.note(format!("{at:.3} s: a long-lived one to {} broke: {error}", target.label));
         }
     }
 

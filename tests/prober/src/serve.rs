@@ -37,38 +37,23 @@ pub(crate) struct Options {
 }
 
 fn parse_listen(text: &str) -> anyhow::Result<(SocketAddr, String)> {
-    let (address, name) = text
-        .split_once('=')
-        .ok_or_else(|| anyhow!("{text}: ADDRESS:PORT=NAME is expected"))?;
+    let (address, name) =
+        text.split_once('=').ok_or_else(|| anyhow!("{text}: ADDRESS:PORT=NAME is expected"))?;
     if name.is_empty() || name.len() > NAME_MAX || name.contains('\n') {
-        return Err(anyhow!(
-            "{text}: a name has 1 to {NAME_MAX} bytes and no newline"
-        ));
+        return Err(anyhow!("{text}: a name has 1 to {NAME_MAX} bytes and no newline"));
     }
-    Ok((
-        address
-            .parse()
-            .with_context(|| format!("address {address}"))?,
-        name.to_owned(),
-    ))
+    Ok((address.parse().with_context(|| format!("address {address}"))?, name.to_owned()))
 }
 
 /// Serves until the time limit.
 pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
     let room = Arc::new(Semaphore::new(options.max_connections));
     let endpoints = options.listen.into_iter().map(|endpoint| (endpoint, false));
-    let waypoints = options
-        .waypoint
-        .into_iter()
-        .map(|endpoint| (endpoint, true));
+    let waypoints = options.waypoint.into_iter().map(|endpoint| (endpoint, true));
     for ((address, name), metadata) in endpoints.chain(waypoints) {
         let listener = listen(address).with_context(|| format!("listen at {address}"))?;
         let greeting = Arc::from(format!("{name}\n"));
-        tokio::spawn(accept(
-            listener,
-            Endpoint { greeting, metadata },
-            Arc::clone(&room),
-        ));
+        tokio::spawn(accept(listener, Endpoint { greeting, metadata }, Arc::clone(&room)));
     }
     if let Some(path) = options.ready {
         std::fs::write(&path, "").with_context(|| format!("write {}", path.display()))?;
@@ -79,11 +64,7 @@ pub(crate) async fn run(options: Options) -> anyhow::Result<()> {
 
 /// A v6 wildcard takes v6 only: the v4 one is an endpoint of its own.
 fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
-    let socket = if address.is_ipv4() {
-        TcpSocket::new_v4()?
-    } else {
-        TcpSocket::new_v6()?
-    };
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
     socket.set_reuseaddr(true)?;
     if address.is_ipv6() {
         set_v6_only(&socket)?;

@@ -34,11 +34,7 @@ pub(crate) async fn ask(target: SocketAddr) -> io::Result<Answered> {
         let connected = Instant::now();
         stream.set_nodelay(true)?;
         let name = read_name(&mut stream).await?;
-        Ok(Answered {
-            stream,
-            name,
-            connected,
-        })
+        Ok(Answered { stream, name, connected })
     })
     .await
 }
@@ -62,9 +58,7 @@ pub(crate) async fn echo(stream: &mut TcpStream, number: u64) -> io::Result<()> 
         if back == number {
             return Ok(());
         }
-        Err(io::Error::other(format!(
-            "echo of {number} came back as {back}"
-        )))
+        Err(io::Error::other(format!("echo of {number} came back as {back}")))
     })
     .await
 }

@@ -100,9 +100,5 @@ fn connect(vip: SocketAddr) -> io::Result<Answer> {
     let peer = stream.peer_addr()?;
     // Reset, so that no port waits.
     set_socket_linger(&stream, Some(Duration::ZERO))?;
-    Ok(if peer == vip {
-        Answer::Unchanged
-    } else {
-        Answer::Endpoint(peer)
-    })
+    Ok(if peer == vip { Answer::Unchanged } else { Answer::Endpoint(peer) })
 }

@@ -78,15 +78,8 @@ fn main() -> anyhow::Result<ExitCode> {
     };
     write(&world.whole())?;
     let report = torture(&args, &mut world, &mut write)?;
-    println!(
-        "{}",
-        serde_json::to_string(&report).context("write the report")?
-    );
-    Ok(if report.counts.is_clean() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    println!("{}", serde_json::to_string(&report).context("write the report")?);
+    Ok(if report.counts.is_clean() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Changes the world until the time is over, with the clients running.
@@ -98,10 +91,7 @@ fn torture(
     let truth = Truth::new(world.answers());
     let stop = AtomicBool::new(false);
     let until = Instant::now() + Duration::from_secs(args.seconds);
-    let mut report = Report {
-        seed: args.seed,
-        ..Report::default()
-    };
+    let mut report = Report { seed: args.seed, ..Report::default() };
     std::thread::scope(|scope| {
         let (truth, stop) = (&truth, &stop);
         let clients: Vec<_> = (0..args.clients)
@@ -120,11 +110,7 @@ fn torture(
         }
         stop.store(true, Ordering::Relaxed);
         for client in clients {
-            report.counts.add(
-                client
-                    .join()
-                    .map_err(|_| anyhow::anyhow!("a client panicked"))?,
-            );
+            report.counts.add(client.join().map_err(|_| anyhow::anyhow!("a client panicked"))?);
         }
         written.map(|()| report)
     })

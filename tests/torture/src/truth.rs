@@ -35,11 +35,7 @@ impl Truth {
     pub(crate) fn new(answers: Answers) -> Self {
         let vips = answers.keys().copied().collect();
         let states = VecDeque::from([(Instant::now(), Arc::new(answers))]);
-        Self {
-            states: Mutex::new(states),
-            vips,
-            next: Mutex::new(None),
-        }
+        Self { states: Mutex::new(states), vips, next: Mutex::new(None) }
     }
 
     /// Every VIP.
@@ -62,11 +58,7 @@ impl Truth {
 
     /// The change is in force: only its answers are right.
     pub(crate) fn narrow(&self) {
-        let next = self
-            .next
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        let next = self.next.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(next) = next else { return };
         let now = Instant::now();
         let mut states = self.states.lock().unwrap_or_else(PoisonError::into_inner);
@@ -90,11 +82,7 @@ impl Truth {
             if until.is_some_and(|until| until <= from) {
                 return false;
             }
-            if *since <= to
-                && answers
-                    .get(&vip)
-                    .is_some_and(|right| right.contains(&answer))
-            {
+            if *since <= to && answers.get(&vip).is_some_and(|right| right.contains(&answer)) {
                 return true;
             }
             until = Some(*since);

@@ -60,14 +60,9 @@ impl World {
 
     /// Everything, as a change that removes what else there is of services; other workloads stay.
     pub(crate) fn whole(&mut self) -> Change {
-        self.touched = (0..2)
-            .flat_map(|f| (0..SERVICES).map(move |s| (f, s)))
-            .collect();
+        self.touched = (0..2).flat_map(|f| (0..SERVICES).map(move |s| (f, s))).collect();
         self.moved = (0..WORKLOADS).collect();
-        Change {
-            all_services: true,
-            ..self.take()
-        }
+        Change { all_services: true, ..self.take() }
     }
 
     /// One to three random changes in one.
@@ -98,11 +93,8 @@ impl World {
         let (vip, to) = (self.random.u8(0..VIPS), self.random.u8(0..SERVICES));
         for (number, service) in (0..).zip(&mut self.services[family]) {
             let Some(entry) = service else { continue };
-            let changed = if number == to {
-                entry.vips.insert(vip)
-            } else {
-                entry.vips.remove(&vip)
-            };
+            let changed =
+                if number == to { entry.vips.insert(vip) } else { entry.vips.remove(&vip) };
             if changed {
                 self.touched.insert((family, number));
             }
@@ -141,11 +133,7 @@ impl World {
             .into_iter()
             .map(|number| (uid(number), Some(self.workload(number))))
             .collect();
-        Change {
-            services,
-            workloads,
-            ..Change::default()
-        }
+        Change { services, workloads, ..Change::default() }
     }
 
     fn service(&self, family: usize, number: u8) -> Option<Service> {
@@ -156,11 +144,7 @@ impl World {
             family: FAMILIES[family],
         };
         Some(Service {
-            vips: entry
-                .vips
-                .iter()
-                .map(|vip| vip_address(family, *vip))
-                .collect(),
+            vips: entry.vips.iter().map(|vip| vip_address(family, *vip)).collect(),
             synced: true,
             endpoints: entry.endpoints.iter().map(endpoint).collect(),
             ..Service::default()
@@ -190,30 +174,20 @@ impl World {
     }
 
     fn answers_of(&self, family: usize, vip: u8) -> BTreeSet<Answer> {
-        let owner = self.services[family]
-            .iter()
-            .flatten()
-            .find(|entry| entry.vips.contains(&vip));
+        let owner = self.services[family].iter().flatten().find(|entry| entry.vips.contains(&vip));
         let Some(entry) = owner else {
             return BTreeSet::from([Answer::Unchanged]);
         };
         if entry.endpoints.is_empty() {
             return BTreeSet::from([Answer::Refused]);
         }
-        entry
-            .endpoints
-            .iter()
-            .map(|workload| self.endpoint(family, *workload))
-            .collect()
+        entry.endpoints.iter().map(|workload| self.endpoint(family, *workload)).collect()
     }
 
     fn endpoint(&self, family: usize, workload: u8) -> Answer {
         let address = self.addresses[usize::from(workload)];
-        let ip: IpAddr = if family == 0 {
-            pool_v4(address).into()
-        } else {
-            pool_v6(address).into()
-        };
+        let ip: IpAddr =
+            if family == 0 { pool_v4(address).into() } else { pool_v6(address).into() };
         Answer::Endpoint(SocketAddr::new(ip, PORT))
     }
 }

@@ -59,9 +59,7 @@ fn open(dial: &Dial) -> io::Result<Socket> {
 fn connect(dial: &Dial, socket: &Socket) -> io::Result<()> {
     let to = dial.to.into();
     match dial.way {
-        Way::FastopenMsg => socket
-            .send_to_with_flags(b"hello", &to, MSG_FASTOPEN)
-            .map(drop),
+        Way::FastopenMsg => socket.send_to_with_flags(b"hello", &to, MSG_FASTOPEN).map(drop),
         Way::FastopenConnect => {
             set_fastopen_connect(socket)?;
             socket.connect(&to)
@@ -85,11 +83,7 @@ fn set_fastopen_connect(socket: &Socket) -> io::Result<()> {
         .args(["-e", SCRIPT])
         .stdin(Stdio::from(OwnedFd::from(socket.try_clone()?)))
         .status()?;
-    if status.success() {
-        Ok(())
-    } else {
-        Err(io::Error::other("TCP_FASTOPEN_CONNECT not set"))
-    }
+    if status.success() { Ok(()) } else { Err(io::Error::other("TCP_FASTOPEN_CONNECT not set")) }
 }
 
 fn peer_of(socket: &Socket) -> String {
@@ -97,10 +91,7 @@ fn peer_of(socket: &Socket) -> String {
         .peer_addr()
         .ok()
         .and_then(|address| address.as_socket())
-        .map_or_else(
-            || "none".to_owned(),
-            |address: SocketAddr| address.to_string(),
-        )
+        .map_or_else(|| "none".to_owned(), |address: SocketAddr| address.to_string())
 }
 
 /// Speaks and listens, as the way of the connection has it.
@@ -120,18 +111,10 @@ fn exchange(dial: &Dial, socket: &Socket) -> Step<String> {
         }
         _ => send::payload(socket, dial.payload).map_err(|error| ("send", error))?,
     }
-    socket
-        .shutdown(Shutdown::Write)
-        .map_err(|error| ("finish", error))?;
+    socket.shutdown(Shutdown::Write).map_err(|error| ("finish", error))?;
     let mut answer = String::new();
-    (&mut &*socket)
-        .read_to_string(&mut answer)
-        .map_err(|error| ("receive", error))?;
-    if answer.is_empty() {
-        Ok("no answer".to_owned())
-    } else {
-        Ok(answer)
-    }
+    (&mut &*socket).read_to_string(&mut answer).map_err(|error| ("receive", error))?;
+    if answer.is_empty() { Ok("no answer".to_owned()) } else { Ok(answer) }
 }
 
 fn exchange_datagram(socket: &Socket) -> io::Result<String> {

@@ -36,11 +36,7 @@ pub fn run(hear: &Hear) -> anyhow::Result<()> {
 }
 
 fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )?;
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
@@ -68,11 +64,7 @@ fn answer(mut stream: TcpStream, name: &str, greeting: &str) -> std::io::Result<
     stream.write_all(greeting.as_bytes())?;
     let mut heard = Vec::new();
     stream.read_to_end(&mut heard)?;
-    println!(
-        "{name} from {peer} heard {} bytes: {}",
-        heard.len(),
-        hex(&heard)
-    );
+    println!("{name} from {peer} heard {} bytes: {}", heard.len(), hex(&heard));
     write!(stream, "{name} from {peer} heard {}", hex(&heard))
 }
 

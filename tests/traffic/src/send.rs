@@ -78,14 +78,8 @@ fn splice(socket: &Socket) -> io::Result<()> {
     File::from(writer).write_all(&text(4096))?;
     let mut left = 4096;
     while left > 0 {
-        left -= rustix::pipe::splice(
-            &reader,
-            None,
-            socket.as_fd(),
-            None,
-            left,
-            SpliceFlags::empty(),
-        )?;
+        left -=
+            rustix::pipe::splice(&reader, None, socket.as_fd(), None, left, SpliceFlags::empty())?;
     }
     Ok(())
 }

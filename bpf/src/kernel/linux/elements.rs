@@ -49,10 +49,7 @@ struct Batch {
 }
 
 fn size_error() -> io::Error {
-    io::Error::new(
-        io::ErrorKind::InvalidInput,
-        "keys or values of another size than the map's",
-    )
+    io::Error::new(io::ErrorKind::InvalidInput, "keys or values of another size than the map's")
 }
 
 impl Shape<'_> {
@@ -60,11 +57,7 @@ impl Shape<'_> {
         let count = keys.len() / self.key;
         let fits = count * self.key == keys.len()
             && values.is_none_or(|values| values.len() == count * self.value);
-        if fits {
-            u32::try_from(count).map_err(io::Error::other)
-        } else {
-            Err(size_error())
-        }
+        if fits { u32::try_from(count).map_err(io::Error::other) } else { Err(size_error()) }
     }
 
     fn element(&self, key: &[u8], value: Option<&[u8]>, flags: u64) -> io::Result<Element> {
@@ -142,9 +135,7 @@ impl Shape<'_> {
         }
         let mut to = [0u8; 64];
         let mut attr = self.batch(keys, count);
-        attr.from = cursor
-            .as_ref()
-            .map_or(0, |from| from.as_ptr().addr() as u64);
+        attr.from = cursor.as_ref().map_or(0, |from| from.as_ptr().addr() as u64);
         attr.to = to.as_mut_ptr().addr() as u64;
         attr.keys = keys.as_mut_ptr().addr() as u64;
         attr.values = values.as_mut_ptr().addr() as u64;
@@ -160,12 +151,7 @@ impl Shape<'_> {
     }
 
     fn batch(&self, keys: &[u8], count: u32) -> Batch {
-        Batch {
-            keys: keys.as_ptr().addr() as u64,
-            count,
-            fd: number(self.fd),
-            ..Batch::default()
-        }
+        Batch { keys: keys.as_ptr().addr() as u64, count, fd: number(self.fd), ..Batch::default() }
     }
 
     /// How many elements a batch got through; on an error before the first the kernel may leave

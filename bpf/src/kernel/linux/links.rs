@@ -33,12 +33,8 @@ pub(super) fn attach(
     prog: BorrowedFd<'_>,
     attach_type: u32,
 ) -> io::Result<()> {
-    let mut attr = Attach {
-        target: number(target),
-        prog: number(prog),
-        kind: attach_type,
-        flags: 0,
-    };
+    let mut attr =
+        Attach { target: number(target), prog: number(prog), kind: attach_type, flags: 0 };
     // SAFETY: the attribute holds no address.
     unsafe { bpf(PROG_ATTACH, &mut attr) }.map(drop)
 }
@@ -49,12 +45,8 @@ pub(super) fn detach(
     prog: BorrowedFd<'_>,
     attach_type: u32,
 ) -> io::Result<()> {
-    let mut attr = Attach {
-        target: number(target),
-        prog: number(prog),
-        kind: attach_type,
-        flags: 0,
-    };
+    let mut attr =
+        Attach { target: number(target), prog: number(prog), kind: attach_type, flags: 0 };
     // SAFETY: the attribute holds no address.
     unsafe { bpf(PROG_DETACH, &mut attr) }.map(drop)
 }
@@ -104,12 +96,8 @@ pub(super) fn link_create(
     attach_type: u32,
 ) -> io::Result<OwnedFd> {
     // `link_create` begins with the program, where `attach` begins with the target.
-    let mut attr = Attach {
-        target: number(prog),
-        prog: number(target),
-        kind: attach_type,
-        flags: 0,
-    };
+    let mut attr =
+        Attach { target: number(prog), prog: number(target), kind: attach_type, flags: 0 };
     // SAFETY: the attribute holds no address.
     unsafe { bpf_fd(LINK_CREATE, &mut attr) }
 }
@@ -125,12 +113,7 @@ struct LinkChange {
 
 /// Puts another program into a link, atomically.
 pub(super) fn link_update(link: BorrowedFd<'_>, prog: BorrowedFd<'_>) -> io::Result<()> {
-    let mut attr = LinkChange {
-        link: number(link),
-        prog: number(prog),
-        flags: 0,
-        old: 0,
-    };
+    let mut attr = LinkChange { link: number(link), prog: number(prog), flags: 0, old: 0 };
     // SAFETY: the attribute holds no address.
     unsafe { bpf(LINK_UPDATE, &mut attr) }.map(drop)
 }

@@ -23,11 +23,7 @@ const LOG_LINES: usize = 24;
 
 /// Creates `map` with the key and value types of its definition in C and pins it.
 pub(super) fn create_map(map: Map, max_entries: u32, path: &Path) -> Result<(), KernelError> {
-    let failed = |source| KernelError::Pin {
-        op: "create and pin",
-        path: path.to_owned(),
-        source,
-    };
+    let failed = |source| KernelError::Pin { op: "create and pin", path: path.to_owned(), source };
     let (mut definition, btf) = definition(map).map_err(failed)?;
     definition.set_max_entries(max_entries);
     let btf = sys::btf_load(&btf).map_err(failed)?;
@@ -44,21 +40,13 @@ fn definition(map: Map) -> io::Result<(aya_obj::Map, Vec<u8>)> {
             continue;
         };
         let features = aya::features().btf().ok_or_else(|| {
-            io::Error::new(
-                io::ErrorKind::Unsupported,
-                "this kernel has no BPF type format",
-            )
+            io::Error::new(io::ErrorKind::Unsupported, "this kernel has no BPF type format")
         })?;
-        let btf = parsed
-            .fixup_and_sanitize_btf(features)
-            .map_err(io::Error::other)?;
+        let btf = parsed.fixup_and_sanitize_btf(features).map_err(io::Error::other)?;
         let btf = btf.ok_or_else(|| io::Error::other("an object without type information"))?;
         return Ok((definition, btf.to_bytes()));
     }
-    Err(io::Error::new(
-        io::ErrorKind::NotFound,
-        "no object of this build defines the map",
-    ))
+    Err(io::Error::new(io::ErrorKind::NotFound, "no object of this build defines the map"))
 }
 
 /// Loads the program of `hook` against the maps pinned in `maps` and pins it at `path`.
@@ -77,9 +65,7 @@ pub(super) fn load(
         loader.map_pin_path(map.name(), maps.join(map.name()));
         loader.map_max_entries(map.name(), limits.of(map));
     }
-    let mut programs = loader
-        .load(object.bytes)
-        .map_err(|error| failed(ebpf_reason(&error)))?;
+    let mut programs = loader.load(object.bytes).map_err(|error| failed(ebpf_reason(&error)))?;
     let program = programs
         .program_mut(hook.name())
         .ok_or_else(|| failed(format!("its object has no function {}", hook.name())))?;
@@ -90,9 +76,7 @@ pub(super) fn load(
         _ => return Err(failed("its section is not of this hook's kind".to_owned())),
     };
     answer.map_err(|error| failed(program_reason(&error)))?;
-    let fd = program
-        .fd()
-        .map_err(|error| failed(program_reason(&error)))?;
+    let fd = program.fd().map_err(|error| failed(program_reason(&error)))?;
     keep_maps(fd.as_fd(), maps)?;
     sys::pin(fd.as_fd(), path).map_err(|source| KernelError::Pin {
         op: "pin",
@@ -108,11 +92,7 @@ fn keep_maps(prog: BorrowedFd<'_>, maps: &Path) -> Result<(), KernelError> {
         let path = maps.join(map.name());
         sys::open_pin(&path)
             .and_then(|fd| links::bind_map(prog, fd.as_fd()))
-            .map_err(|source| KernelError::Pin {
-                op: "let a program keep",
-                path,
-                source,
-            })?;
+            .map_err(|source| KernelError::Pin { op: "let a program keep", path, source })?;
     }
     Ok(())
 }
@@ -126,11 +106,7 @@ fn ebpf_reason(error: &EbpfError) -> String {
 
 /// Why a program was refused: of a verifier's log, its end.
 fn program_reason(error: &ProgramError) -> String {
-    let ProgramError::LoadError {
-        io_error,
-        verifier_log,
-    } = error
-    else {
+    let ProgramError::LoadError { io_error, verifier_log } = error else {
         return chain(error);
     };
     let log = verifier_log.to_string();
@@ -139,10 +115,7 @@ fn program_reason(error: &ProgramError) -> String {
     if end.is_empty() {
         format!("the kernel refuses it: {io_error}")
     } else {
-        format!(
-            "the kernel refuses it: {io_error}; the verifier's last words:\n{}",
-            end.join("\n")
-        )
+        format!("the kernel refuses it: {io_error}; the verifier's last words:\n{}", end.join("\n"))
     }
 }
 
@@ -165,10 +138,7 @@ fn chain(error: &dyn Error) -> String {
 fn root_cause(error: &(dyn Error + 'static)) -> io::Error {
     let mut at: Option<&(dyn Error + 'static)> = Some(error);
     while let Some(error) = at {
-        if let Some(number) = error
-            .downcast_ref::<io::Error>()
-            .and_then(io::Error::raw_os_error)
-        {
+        if let Some(number) = error.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error) {
             return io::Error::from_raw_os_error(number);
         }
         at = error.source();

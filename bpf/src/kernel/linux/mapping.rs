@@ -18,14 +18,7 @@ impl Mapping {
     pub(super) fn new(map: BorrowedFd<'_>, len: usize) -> io::Result<Self> {
         // SAFETY: a new mapping at an address of the kernel's choice touches no memory of ours.
         let start = unsafe {
-            libc::mmap(
-                ptr::null_mut(),
-                len,
-                libc::PROT_READ,
-                libc::MAP_SHARED,
-                map.as_raw_fd(),
-                0,
-            )
+            libc::mmap(ptr::null_mut(), len, libc::PROT_READ, libc::MAP_SHARED, map.as_raw_fd(), 0)
         };
         if start == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());
@@ -36,10 +29,7 @@ impl Mapping {
 
     /// Copies the bytes from `at` on; false when they are not all within the mapping.
     pub(super) fn copy(&self, at: usize, to: &mut [u8]) -> bool {
-        if at
-            .checked_add(to.len())
-            .is_none_or(|behind| behind > self.len)
-        {
+        if at.checked_add(to.len()).is_none_or(|behind| behind > self.len) {
             return false;
         }
         // SAFETY: the range lies within the mapping, which lives as long as `self`; `to` is ours

@@ -22,11 +22,7 @@ const CGROUP2_MAGIC: u64 = 0x6367_7270;
 const SK_MSG: u32 = 7;
 
 fn on_pin(op: &'static str, path: &Path) -> impl Fn(io::Error) -> KernelError {
-    move |source| KernelError::Pin {
-        op,
-        path: path.to_owned(),
-        source,
-    }
+    move |source| KernelError::Pin { op, path: path.to_owned(), source }
 }
 
 fn on_system(op: impl Fn() -> String) -> impl Fn(io::Error) -> KernelError {
@@ -34,12 +30,7 @@ fn on_system(op: impl Fn() -> String) -> impl Fn(io::Error) -> KernelError {
 }
 
 fn on_hook(op: &'static str, hook: Hook, target: &Path) -> impl Fn(io::Error) -> KernelError {
-    move |source| KernelError::Attach {
-        op,
-        hook,
-        target: target.to_owned(),
-        source,
-    }
+    move |source| KernelError::Attach { op, hook, target: target.to_owned(), source }
 }
 
 /// What was not there is `None`.
@@ -60,10 +51,7 @@ fn open_id(id: Id) -> io::Result<OwnedFd> {
 }
 
 fn name_text(name: &[u8; 16]) -> String {
-    let end = name
-        .iter()
-        .position(|byte| *byte == 0)
-        .unwrap_or(name.len());
+    let end = name.iter().position(|byte| *byte == 0).unwrap_or(name.len());
     String::from_utf8_lossy(&name[..end]).into_owned()
 }
 
@@ -108,10 +96,7 @@ fn said(fd: BorrowedFd<'_>) -> io::Result<Pinned> {
         Some(ObjectKind::Map) => map_said(fd).map(Pinned::Map),
         Some(ObjectKind::Prog) => prog_said(fd).map(Pinned::Prog),
         Some(ObjectKind::Link) => link_said(fd).map(Pinned::Link),
-        None => Err(io::Error::new(
-            io::ErrorKind::InvalidData,
-            "not a map, program or link",
-        )),
+        None => Err(io::Error::new(io::ErrorKind::InvalidData, "not a map, program or link")),
     }
 }
 
@@ -212,9 +197,7 @@ impl Objects for Linux {
     }
 
     fn remove_dir(&mut self, dir: &Path) -> Result<(), KernelError> {
-        absent(fs::remove_dir(dir))
-            .map(drop)
-            .map_err(on_pin("remove directory", dir))
+        absent(fs::remove_dir(dir)).map(drop).map_err(on_pin("remove directory", dir))
     }
 
     fn symlink(&mut self, path: &Path, text: &str) -> Result<(), KernelError> {
@@ -222,9 +205,7 @@ impl Objects for Linux {
     }
 
     fn pin(&mut self, id: Id, path: &Path) -> Result<(), KernelError> {
-        open_id(id)
-            .and_then(|fd| sys::pin(fd.as_fd(), path))
-            .map_err(on_pin("pin", path))
+        open_id(id).and_then(|fd| sys::pin(fd.as_fd(), path)).map_err(on_pin("pin", path))
     }
 
     fn rename(&mut self, from: &Path, to: &Path) -> Result<(), KernelError> {
@@ -232,9 +213,7 @@ impl Objects for Linux {
     }
 
     fn unpin(&mut self, path: &Path) -> Result<(), KernelError> {
-        absent(fs::remove_file(path))
-            .map(drop)
-            .map_err(on_pin("remove", path))
+        absent(fs::remove_file(path)).map(drop).map_err(on_pin("remove", path))
     }
 
     fn create_map(
@@ -245,9 +224,7 @@ impl Objects for Linux {
     ) -> Result<MapInfo, KernelError> {
         load::create_map(map, max_entries, path)?;
         let failed = on_pin("open", path);
-        sys::open_pin(path)
-            .and_then(|fd| map_said(fd.as_fd()))
-            .map_err(failed)
+        sys::open_pin(path).and_then(|fd| map_said(fd.as_fd())).map_err(failed)
     }
 
     fn open_map(&mut self, map: Map, path: &Path) -> Result<(), KernelError> {
@@ -259,10 +236,7 @@ impl Objects for Linux {
             != (shape.kind.number(), shape.key_size, shape.value_size)
         {
             // The caller has checked; this keeps buffers right even if it has not.
-            return Err(failed(io::Error::new(
-                io::ErrorKind::InvalidData,
-                "of another shape",
-            )));
+            return Err(failed(io::Error::new(io::ErrorKind::InvalidData, "of another shape")));
         }
         let opened = Opened {
             fd,
@@ -282,9 +256,7 @@ impl Objects for Linux {
         path: &Path,
     ) -> Result<ProgInfo, KernelError> {
         load::load(hook, maps, limits, path)?;
-        sys::open_pin(path)
-            .and_then(|fd| prog_said(fd.as_fd()))
-            .map_err(on_pin("open", path))
+        sys::open_pin(path).and_then(|fd| prog_said(fd.as_fd())).map_err(on_pin("open", path))
     }
 
     fn link_cgroup(
@@ -337,9 +309,7 @@ impl Objects for Linux {
     fn sockhash_programs(&self, map_id: u32) -> Result<Vec<u32>, KernelError> {
         open_id(Id::Map(map_id))
             .and_then(|target| links::query(target.as_fd(), SK_MSG, 0))
-            .map_err(on_system(|| {
-                format!("list the programs of sockhash {map_id}")
-            }))
+            .map_err(on_system(|| format!("list the programs of sockhash {map_id}")))
     }
 
     fn effective(&self, hook: Hook, cgroup: &Path) -> Result<Vec<u32>, KernelError> {

@@ -31,14 +31,8 @@ const LINK_CGROUP: u32 = 3;
 /// lives until this returns.
 pub(super) unsafe fn bpf<A: Pod>(command: u32, attr: &mut A) -> io::Result<i32> {
     // SAFETY: `attr` is plain bytes of the size given; what it points to is the caller's promise.
-    let answer = unsafe {
-        libc::syscall(
-            libc::SYS_bpf,
-            command,
-            std::ptr::from_mut(attr),
-            size_of::<A>(),
-        )
-    };
+    let answer =
+        unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attr), size_of::<A>()) };
     if answer < 0 {
         return Err(io::Error::last_os_error());
     }
@@ -76,10 +70,7 @@ struct Object {
 /// Opens what is pinned at `path`.
 pub(super) fn open_pin(path: &Path) -> io::Result<OwnedFd> {
     let path = c_path(path)?;
-    let mut attr = Object {
-        path: path.as_ptr().addr() as u64,
-        ..Object::default()
-    };
+    let mut attr = Object { path: path.as_ptr().addr() as u64, ..Object::default() };
     // SAFETY: `path` is a C string that outlives the call.
     unsafe { bpf_fd(OBJ_GET, &mut attr) }
 }
@@ -87,11 +78,7 @@ pub(super) fn open_pin(path: &Path) -> io::Result<OwnedFd> {
 /// Pins an object at `path`.
 pub(super) fn pin(fd: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
     let path = c_path(path)?;
-    let mut attr = Object {
-        path: path.as_ptr().addr() as u64,
-        fd: number(fd),
-        flags: 0,
-    };
+    let mut attr = Object { path: path.as_ptr().addr() as u64, fd: number(fd), flags: 0 };
     // SAFETY: `path` is a C string that outlives the call.
     unsafe { bpf(OBJ_PIN, &mut attr) }.map(drop)
 }
@@ -120,15 +107,7 @@ pub(super) fn open_id(kind: ObjectKind, id: u32) -> io::Result<OwnedFd> {
         ObjectKind::Link => LINK_GET_FD_BY_ID,
     };
     // SAFETY: the attribute holds no address.
-    unsafe {
-        bpf_fd(
-            command,
-            &mut ById {
-                id,
-                ..ById::default()
-            },
-        )
-    }
+    unsafe { bpf_fd(command, &mut ById { id, ..ById::default() }) }
 }
 
 /// The first id above `after`, if any.
@@ -138,10 +117,7 @@ pub(super) fn next_id(kind: ObjectKind, after: u32) -> io::Result<Option<u32>> {
         ObjectKind::Prog => PROG_GET_NEXT_ID,
         ObjectKind::Link => LINK_GET_NEXT_ID,
     };
-    let mut attr = ById {
-        id: after,
-        ..ById::default()
-    };
+    let mut attr = ById { id: after, ..ById::default() };
     // SAFETY: the attribute holds no address.
     match unsafe { bpf(command, &mut attr) } {
         Ok(_) => Ok(Some(attr.next)),
@@ -154,17 +130,12 @@ pub(super) fn next_id(kind: ObjectKind, after: u32) -> io::Result<Option<u32>> {
 pub(super) fn kind_of(fd: BorrowedFd<'_>) -> io::Result<Option<ObjectKind>> {
     let name = std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()))?;
     let name = name.to_string_lossy();
-    Ok(
-        match name
-            .trim_start_matches("anon_inode:")
-            .trim_matches(['[', ']'])
-        {
-            "bpf-map" => Some(ObjectKind::Map),
-            "bpf-prog" => Some(ObjectKind::Prog),
-            "bpf_link" | "bpf-link" => Some(ObjectKind::Link),
-            _ => None,
-        },
-    )
+    Ok(match name.trim_start_matches("anon_inode:").trim_matches(['[', ']']) {
+        "bpf-map" => Some(ObjectKind::Map),
+        "bpf-prog" => Some(ObjectKind::Prog),
+        "bpf_link" | "bpf-link" => Some(ObjectKind::Link),
+        _ => None,
+    })
 }
 
 /// The beginning of `struct bpf_map_info`.
@@ -233,11 +204,7 @@ struct InfoByFd {
 /// room of the size that it says.
 unsafe fn info<Info: Pod>(fd: BorrowedFd<'_>, info: &mut Info) -> io::Result<()> {
     let len = u32::try_from(size_of::<Info>()).map_err(io::Error::other)?;
-    let mut attr = InfoByFd {
-        fd: number(fd),
-        len,
-        info: std::ptr::from_mut(info).addr() as u64,
-    };
+    let mut attr = InfoByFd { fd: number(fd), len, info: std::ptr::from_mut(info).addr() as u64 };
     // SAFETY: `info` has `len` bytes; the addresses in it are the caller's promise.
     unsafe { bpf(OBJ_GET_INFO_BY_FD, &mut attr) }.map(drop)
 }
@@ -246,10 +213,7 @@ fn must_be(kind: ObjectKind, fd: BorrowedFd<'_>) -> io::Result<()> {
     if kind_of(fd)? == Some(kind) {
         Ok(())
     } else {
-        Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "another kind of BPF object",
-        ))
+        Err(io::Error::new(io::ErrorKind::InvalidInput, "another kind of BPF object"))
     }
 }
 
@@ -311,11 +275,7 @@ struct BtfLoad {
 /// Loads type information, for maps to point to.
 pub(super) fn btf_load(btf: &[u8]) -> io::Result<OwnedFd> {
     let size = u32::try_from(btf.len()).map_err(io::Error::other)?;
-    let mut attr = BtfLoad {
-        btf: btf.as_ptr().addr() as u64,
-        size,
-        ..BtfLoad::default()
-    };
+    let mut attr = BtfLoad { btf: btf.as_ptr().addr() as u64, size, ..BtfLoad::default() };
     // SAFETY: `btf` has `size` bytes and is only read.
     unsafe { bpf_fd(BTF_LOAD, &mut attr) }
 }
@@ -334,9 +294,5 @@ pub(crate) fn netns_cookie(socket: impl AsFd) -> io::Result<u64> {
             &raw mut len,
         )
     };
-    if answer == 0 {
-        Ok(cookie)
-    } else {
-        Err(io::Error::last_os_error())
-    }
+    if answer == 0 { Ok(cookie) } else { Err(io::Error::last_os_error()) }
 }

@@ -40,11 +40,7 @@ impl Linux {
         } else {
             opened.value_size
         };
-        Ok(Shape {
-            fd: opened.fd.as_fd(),
-            key: opened.key_size,
-            value,
-        })
+        Ok(Shape { fd: opened.fd.as_fd(), key: opened.key_size, value })
     }
 
     /// The error of a write: a full map says its limit.
@@ -54,12 +50,7 @@ impl Linux {
                 let limit = self.maps.get(&map).map_or(0, |opened| opened.max_entries);
                 KernelError::Full { map, limit }
             }
-            _ => KernelError::Map {
-                op: "update",
-                map,
-                key: hex(key),
-                source,
-            },
+            _ => KernelError::Map { op: "update", map, key: hex(key), source },
         }
     }
 
@@ -79,10 +70,7 @@ impl Linux {
         let (mut cursor, mut at) = (None, 0);
         while at < end {
             let want = room.min(end - at);
-            let (keys, values) = (
-                &mut keys[..want * shape.key],
-                &mut values[..want * shape.value],
-            );
+            let (keys, values) = (&mut keys[..want * shape.key], &mut values[..want * shape.value]);
             let (got, last) = shape
                 .lookup_batch(&mut cursor, keys, values)
                 .map_err(|source| read_error(map, source))?;
@@ -155,12 +143,7 @@ impl Tables for Linux {
         match shape.lookup(key, value) {
             Ok(()) => Ok(true),
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
-            Err(source) => Err(KernelError::Map {
-                op: "look up",
-                map,
-                key: hex(key),
-                source,
-            }),
+            Err(source) => Err(KernelError::Map { op: "look up", map, key: hex(key), source }),
         }
     }
 
@@ -170,12 +153,7 @@ impl Tables for Linux {
         let mut values = vec![0u64; shape.value / 8];
         shape
             .lookup(&key, bytemuck::cast_slice_mut(&mut values))
-            .map_err(|source| KernelError::Map {
-                op: "look up",
-                map,
-                key: hex(&key),
-                source,
-            })?;
+            .map_err(|source| KernelError::Map { op: "look up", map, key: hex(&key), source })?;
         Ok(values)
     }
 
@@ -195,9 +173,7 @@ impl Tables for Linux {
     fn update_batch(&mut self, map: Map, keys: &[u8], values: &[u8]) -> Result<(), KernelError> {
         let shape = self.shape("update", map)?;
         let (done, answer) = shape.update_batch(keys, values);
-        let blamed = keys
-            .get(done * shape.key..(done + 1) * shape.key)
-            .unwrap_or_default();
+        let blamed = keys.get(done * shape.key..(done + 1) * shape.key).unwrap_or_default();
         answer.map_err(|source| self.write_error(map, blamed, source))
     }
 
@@ -215,12 +191,7 @@ impl Tables for Linux {
                 Err(source) => {
                     let at = done * shape.key;
                     let key = hex(rest.get(at..at + shape.key).unwrap_or_default());
-                    return Err(KernelError::Map {
-                        op: "delete",
-                        map,
-                        key,
-                        source,
-                    });
+                    return Err(KernelError::Map { op: "delete", map, key, source });
                 }
             }
         }
@@ -250,12 +221,7 @@ impl Tables for Linux {
         match self.shape("delete", map)?.delete(key) {
             Ok(()) => Ok(Outcome::Done),
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(Outcome::Unmet),
-            Err(source) => Err(KernelError::Map {
-                op: "delete",
-                map,
-                key: hex(key),
-                source,
-            }),
+            Err(source) => Err(KernelError::Map { op: "delete", map, key: hex(key), source }),
         }
     }
 
@@ -268,20 +234,14 @@ impl Tables for Linux {
 }
 
 fn read_error(map: Map, source: io::Error) -> KernelError {
-    KernelError::Map {
-        op: "read",
-        map,
-        key: String::new(),
-        source,
-    }
+    KernelError::Map { op: "read", map, key: String::new(), source }
 }
 
 fn hex(key: &[u8]) -> String {
-    key.iter()
-        .fold(String::with_capacity(key.len() * 2), |mut text, byte| {
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
+    key.iter().fold(String::with_capacity(key.len() * 2), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 fn possible_cpus() -> Result<usize, KernelError> {

@@ -30,24 +30,13 @@ impl Builder {
     /// Takes a workload of the file.
     pub(super) fn workload(&mut self, from: &format::Workload) {
         let uid = uid_of(from);
-        let mut say = Say {
-            object: "workload",
-            name: &uid,
-            problems: &mut self.problems,
-        };
+        let mut say = Say { object: "workload", name: &uid, problems: &mut self.problems };
         if from.uid.is_empty() && (from.namespace.is_empty() || from.name.is_empty()) {
             say.problem("it has neither uid nor namespace and name");
         }
         check_workload(from, &uid, &mut say);
-        let ips: Vec<IpAddr> = from
-            .workload_ips
-            .iter()
-            .filter_map(|ip| say.address(ip))
-            .collect();
-        let waypoint = from
-            .waypoint
-            .as_ref()
-            .and_then(|gateway| say.waypoint(gateway));
+        let ips: Vec<IpAddr> = from.workload_ips.iter().filter_map(|ip| say.address(ip)).collect();
+        let waypoint = from.waypoint.as_ref().and_then(|gateway| say.waypoint(gateway));
         let services = self.memberships(from, &uid);
         let place = self.place(from);
         let traits = Traits {
@@ -62,11 +51,7 @@ impl Builder {
         };
         let uid: Name = uid.as_str().into();
         if let Some(netns) = &from.netns {
-            let pod = Pod {
-                uid: uid.clone(),
-                netns: netns.to_string(),
-                bypass: from.bypass,
-            };
+            let pod = Pod { uid: uid.clone(), netns: netns.to_string(), bypass: from.bypass };
             self.model.pods.push(pod);
         }
         let workload = Workload {
@@ -93,29 +78,15 @@ impl Builder {
     fn memberships(&mut self, from: &format::Workload, uid: &str) -> Box<[Membership]> {
         let mut services = Vec::with_capacity(from.services.0.len());
         for (service, ports) in &from.services.0 {
-            let mut say = Say {
-                object: "workload",
-                name: uid,
-                problems: &mut self.problems,
-            };
-            if ports
-                .0
-                .iter()
-                .any(|(service, target)| *service == 0 || *target == 0)
-            {
+            let mut say = Say { object: "workload", name: uid, problems: &mut self.problems };
+            if ports.0.iter().any(|(service, target)| *service == 0 || *target == 0) {
                 say.problem(&format!("port 0 for service {}", &**service));
             }
             let ports = say.ports(&ports.0);
-            services.push(Membership {
-                service: self.texts.text(service),
-                ports,
-            });
+            services.push(Membership { service: self.texts.text(service), ports });
         }
         services.sort_unstable_by(|a, b| a.service.cmp(&b.service));
-        if let Some(twice) = services
-            .windows(2)
-            .find(|pair| pair[0].service == pair[1].service)
-        {
+        if let Some(twice) = services.windows(2).find(|pair| pair[0].service == pair[1].service) {
             let problem = format!("workload {uid}: service {} twice", twice[0].service);
             self.problems.add(problem);
         }
@@ -124,11 +95,7 @@ impl Builder {
 
     fn identity(&mut self, from: &format::Workload, uid: &str) -> Name {
         let or = |text: &Text, default: &'static str| {
-            if text.is_empty() {
-                default.to_owned()
-            } else {
-                text.to_string()
-            }
+            if text.is_empty() { default.to_owned() } else { text.to_string() }
         };
         let identity = format!(
             "{}/ns/{}/sa/{}",
@@ -147,11 +114,7 @@ impl Builder {
     /// Takes a service of the file.
     pub(super) fn service(&mut self, from: &format::Service) {
         let key = format!("{}/{}", &*from.namespace, &*from.hostname);
-        let mut say = Say {
-            object: "service",
-            name: &key,
-            problems: &mut self.problems,
-        };
+        let mut say = Say { object: "service", name: &key, problems: &mut self.problems };
         say.label("name", &from.name);
         say.label("namespace", &from.namespace);
         say.label("hostname", &from.hostname);
@@ -166,16 +129,10 @@ impl Builder {
         }
         let vips: Vec<(String, IpAddr)> = from.vips.iter().filter_map(|vip| say.vip(vip)).collect();
         let ports = say.ports(&from.ports.0);
-        let waypoint = from
-            .waypoint
-            .as_ref()
-            .and_then(|gateway| say.waypoint(gateway));
+        let waypoint = from.waypoint.as_ref().and_then(|gateway| say.waypoint(gateway));
         let (mode, preferences, allow_unhealthy) = balancing(from);
         let service = Service {
-            vips: vips
-                .into_iter()
-                .map(|(net, ip)| (self.texts.text(&net), ip))
-                .collect(),
+            vips: vips.into_iter().map(|(net, ip)| (self.texts.text(&net), ip)).collect(),
             ports,
             waypoint,
             mode,
@@ -202,11 +159,7 @@ impl Builder {
         self.workloads_once();
         self.references(&services);
         self.pods_once();
-        if self.problems.is_empty() {
-            Ok(self.model)
-        } else {
-            Err(self.problems)
-        }
+        if self.problems.is_empty() { Ok(self.model) } else { Err(self.problems) }
     }
 
     fn services_once(&mut self) -> HashSet<Name> {
@@ -250,8 +203,7 @@ impl Builder {
         let mut policies: HashSet<&str> = HashSet::new();
         for policy in &self.model.policies {
             if !policies.insert(&policy.name) {
-                self.problems
-                    .add(format!("policy {}: there twice", policy.name));
+                self.problems.add(format!("policy {}: there twice", policy.name));
             }
         }
         let unknown = |waypoint: &Option<Destination>| match waypoint {
@@ -260,31 +212,20 @@ impl Builder {
         };
         for (name, service) in &self.model.services {
             if let Some(waypoint) = unknown(&service.waypoint) {
-                self.problems
-                    .add(format!("service {name}: unknown waypoint {waypoint}"));
+                self.problems.add(format!("service {name}: unknown waypoint {waypoint}"));
             }
         }
         for (uid, workload) in &self.model.workloads {
             let traits = &workload.traits;
             if let Some(waypoint) = unknown(&traits.waypoint) {
-                self.problems
-                    .add(format!("workload {uid}: unknown waypoint {waypoint}"));
+                self.problems.add(format!("workload {uid}: unknown waypoint {waypoint}"));
             }
-            for member in traits
-                .services
-                .iter()
-                .filter(|m| !services.contains(&m.service))
-            {
+            for member in traits.services.iter().filter(|m| !services.contains(&m.service)) {
                 let problem = format!("workload {uid}: unknown service {}", member.service);
                 self.problems.add(problem);
             }
-            for name in traits
-                .policies
-                .iter()
-                .filter(|name| !policies.contains(&***name))
-            {
-                self.problems
-                    .add(format!("workload {uid}: unknown policy {name}"));
+            for name in traits.policies.iter().filter(|name| !policies.contains(&***name)) {
+                self.problems.add(format!("workload {uid}: unknown policy {name}"));
             }
         }
     }
@@ -307,11 +248,7 @@ fn uid_of(from: &format::Workload) -> String {
     if !from.uid.is_empty() {
         return from.uid.to_string();
     }
-    let cluster = if from.cluster_id.is_empty() {
-        "Kubernetes"
-    } else {
-        &*from.cluster_id
-    };
+    let cluster = if from.cluster_id.is_empty() { "Kubernetes" } else { &*from.cluster_id };
     format!("{cluster}//Pod/{}/{}", &*from.namespace, &*from.name)
 }
 
@@ -327,9 +264,5 @@ fn balancing(from: &format::Service) -> (Mode, Box<[Scope]>, bool) {
         LoadBalancerMode::Passthrough => Mode::Passthrough,
     };
     let allow_unhealthy = matches!(balancer.health_policy, HealthPolicy::AllowAll);
-    (
-        mode,
-        balancer.routing_preferences.as_slice().into(),
-        allow_unhealthy,
-    )
+    (mode, balancer.routing_preferences.as_slice().into(), allow_unhealthy)
 }

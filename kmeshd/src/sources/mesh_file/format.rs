@@ -355,9 +355,7 @@ impl<'de> Visitor<'de> for AnyMatch {
             .next_entry::<String, String>()?
             .ok_or_else(|| A::Error::custom("an empty match"))?;
         if map.next_key::<String>()?.is_some() {
-            return Err(A::Error::custom(
-                "a match says one of Exact, Prefix, Suffix",
-            ));
+            return Err(A::Error::custom("a match says one of Exact, Prefix, Suffix"));
         }
         Self::of(&kind, text)
     }

@@ -84,26 +84,14 @@ impl fmt::Display for Problems {
 
 /// Reads and checks a mesh file.
 pub fn read(path: &Path) -> Result<Model, MeshFileError> {
-    let read = |source| MeshFileError::Read {
-        path: path.to_owned(),
-        source,
-    };
+    let read = |source| MeshFileError::Read { path: path.to_owned(), source };
     let mut text = String::new();
     let file = std::fs::File::open(path).map_err(read)?;
-    let size = file
-        .take(MAX_BYTES)
-        .read_to_string(&mut text)
-        .map_err(read)?;
+    let size = file.take(MAX_BYTES).read_to_string(&mut text).map_err(read)?;
     if size as u64 == MAX_BYTES {
-        return Err(read(io::Error::new(
-            io::ErrorKind::FileTooLarge,
-            "over 1 GiB",
-        )));
+        return Err(read(io::Error::new(io::ErrorKind::FileTooLarge, "over 1 GiB")));
     }
-    parse(&text).map_err(|problems| MeshFileError::Refused {
-        path: path.to_owned(),
-        problems,
-    })
+    parse(&text).map_err(|problems| MeshFileError::Refused { path: path.to_owned(), problems })
 }
 
 /// Reads and checks the text of a mesh file: JSON if it begins with `{`, else YAML.
@@ -122,18 +110,12 @@ pub fn parse(text: &str) -> Result<Model, Problems> {
 
 fn from_json(text: &str, builder: &mut Builder) -> Result<(), String> {
     let mut json = serde_json::Deserializer::from_str(text.trim_start_matches('\u{feff}'));
-    Document(builder)
-        .deserialize(&mut json)
-        .and_then(|()| json.end())
-        .map_err(|error| {
-            // The text of serde_json ends with the place; say it first, as for YAML.
-            let place = format!("line {} column {}", error.line(), error.column());
-            let what = error.to_string();
-            format!(
-                "{place}: {}",
-                what.strip_suffix(&format!(" at {place}")).unwrap_or(&what)
-            )
-        })
+    Document(builder).deserialize(&mut json).and_then(|()| json.end()).map_err(|error| {
+        // The text of serde_json ends with the place; say it first, as for YAML.
+        let place = format!("line {} column {}", error.line(), error.column());
+        let what = error.to_string();
+        format!("{place}: {}", what.strip_suffix(&format!(" at {place}")).unwrap_or(&what))
+    })
 }
 
 fn from_yaml(text: &str, builder: &mut Builder) -> Result<(), String> {
@@ -147,10 +129,7 @@ fn from_yaml(text: &str, builder: &mut Builder) -> Result<(), String> {
             return what;
         };
         let place = format!("line {} column {}", at.line(), at.column());
-        format!(
-            "{place}: {}",
-            what.strip_suffix(&format!(" at {place}")).unwrap_or(&what)
-        )
+        format!("{place}: {}", what.strip_suffix(&format!(" at {place}")).unwrap_or(&what))
     })?;
     if documents.next().is_some() {
         return Err("it holds more than one YAML document".to_owned());
@@ -189,9 +168,7 @@ impl<'de> Visitor<'de> for Document<'_> {
         let mut seen = Vec::new();
         while let Some(section) = map.next_key::<Section>()? {
             if seen.contains(&section) {
-                return Err(A::Error::custom(format!(
-                    "section {section:?} is there twice"
-                )));
+                return Err(A::Error::custom(format!("section {section:?} is there twice")));
             }
             seen.push(section);
             match section {

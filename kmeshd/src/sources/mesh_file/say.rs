@@ -57,21 +57,14 @@ pub(super) struct Say<'a> {
 impl Say<'_> {
     pub(super) fn problem(&mut self, what: &str) {
         let shown: String = self.name.chars().take(LABEL_MAX).collect();
-        let cut = if shown.len() < self.name.len() {
-            "…"
-        } else {
-            ""
-        };
-        self.problems
-            .add(format!("{} {shown}{cut}: {what}", self.object));
+        let cut = if shown.len() < self.name.len() { "…" } else { "" };
+        self.problems.add(format!("{} {shown}{cut}: {what}", self.object));
     }
 
     pub(super) fn label(&mut self, what: &str, text: &str) {
         let length = text.chars().count();
         if length > LABEL_MAX {
-            self.problem(&format!(
-                "{what} of {length} characters: at most {LABEL_MAX}"
-            ));
+            self.problem(&format!("{what} of {length} characters: at most {LABEL_MAX}"));
         }
         if text.contains(char::is_control) {
             self.problem(&format!("{what} holds a control character"));

@@ -51,14 +51,8 @@ fn yaml_says_all_that_the_format_knows() {
     let model = parse(MESH).expect("a good file");
     let (uid, web) = &model.workloads[0];
     assert_eq!(&**uid, "cluster1//Pod/shop/web-1");
-    assert_eq!(
-        web.ips.v4().map(|ip| ip.to_string()).as_deref(),
-        Some("10.0.0.1")
-    );
-    assert_eq!(
-        web.ips.v6().map(|ip| ip.to_string()).as_deref(),
-        Some("fd00::1")
-    );
+    assert_eq!(web.ips.v4().map(|ip| ip.to_string()).as_deref(), Some("10.0.0.1"));
+    assert_eq!(web.ips.v6().map(|ip| ip.to_string()).as_deref(), Some("fd00::1"));
     assert!(!web.healthy && !web.host_network);
     assert_eq!(&*web.traits.identity, "cluster.local/ns/shop/sa/web");
     assert!(matches!(&web.traits.waypoint, Some(Destination::Address(net, _)) if net.is_empty()));
@@ -95,32 +89,20 @@ fn json_is_told_by_its_content() {
 #[test]
 fn form_errors_have_line_and_column() {
     let yaml = problems("workloads:\n- uid: a\n  workloadIp: 10.0.0.1\n");
-    assert!(
-        yaml.contains("line 3 column 3") && yaml.contains("`workloadIp`"),
-        "{yaml}"
-    );
+    assert!(yaml.contains("line 3 column 3") && yaml.contains("`workloadIp`"), "{yaml}");
     let json = problems("{\"workloads\": [\n {\"uid\": \"a\", \"workloadIp\": \"1\"}]}");
-    assert!(
-        json.contains("line 2 column") && json.contains("`workloadIp`"),
-        "{json}"
-    );
+    assert!(json.contains("line 2 column") && json.contains("`workloadIp`"), "{json}");
     let port = problems("services:\n- hostname: h\n  namespace: n\n  ports: {80: 70000}\n");
     assert!(port.contains("line 4 column"), "{port}");
     let cut = problems("{\"workloads\": [");
-    assert!(
-        cut.contains("line 1 column") && cut.contains("EOF"),
-        "{cut}"
-    );
+    assert!(cut.contains("line 1 column") && cut.contains("EOF"), "{cut}");
 }
 
 #[test]
 fn an_empty_file_is_refused_and_an_empty_mesh_is_not() {
     assert!(problems(" \n").contains("empty"));
     assert_eq!(parse("{}").expect("an empty mesh"), super::Model::default());
-    assert_eq!(
-        parse("workloads: []").expect("an empty mesh"),
-        super::Model::default()
-    );
+    assert_eq!(parse("workloads: []").expect("an empty mesh"), super::Model::default());
     assert!(problems("{}\n---\n{}\n").contains("line 2"));
     assert!(problems("workloads: []\n---\nservices: []\n").contains("more than one"));
 }
@@ -169,10 +151,7 @@ services:
 fn long_names_are_refused_and_long_reports_are_cut() {
     let long = "x".repeat(300);
     let said = problems(&format!("workloads: [{{uid: u, name: {long}}}]"));
-    assert!(
-        said.contains("workload u: name of 300 characters: at most 253"),
-        "{said}"
-    );
+    assert!(said.contains("workload u: name of 300 characters: at most 253"), "{said}");
     let said = problems(&format!("services: [{{namespace: n, hostname: {long}}}]"));
     assert!(said.contains("hostname of 300 characters"), "{said}");
     let said = problems(&format!("workloads: [{{uid: {}}}]", "y".repeat(600)));
