@@ -8,6 +8,7 @@
 //! No caller sees a file descriptor: maps are named by [`Map`], objects by path or
 //! id. Whoever mutates holds the writer lock; nothing here checks that.
 
+use std::fmt::Write as _;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -84,6 +85,14 @@ pub enum KernelError {
         /// The kernel's answer.
         source: io::Error,
     },
+}
+
+/// Bytes as lower-case hex, as errors and checksums say them.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 fn key_text(key: &str) -> String {

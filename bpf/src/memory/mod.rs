@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 
-use crate::kernel::{KernelError, MapInfo, Outcome, Put};
+use crate::kernel::{KernelError, MapInfo, Outcome, Put, hex};
 use crate::layout::{Limits, Map, MapKind};
 
 mod elements;
@@ -273,7 +273,7 @@ impl Stored {
 
 /// The error of one element.
 fn error(op: &'static str, map: Map, key: &[u8], errno: i32) -> KernelError {
-    let key = key.iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
+    let key = hex(key);
     KernelError::Map { op, map, key, source: io::Error::from_raw_os_error(errno) }
 }
 

@@ -12,6 +12,7 @@ use super::{
     About, PodEntry, SCHEMA_VERSION, ServiceEntry, Snapshot, SnapshotError, WorkloadEntry,
 };
 use crate::check::{Invalid, Problem, validate};
+use crate::kernel::hex;
 use crate::want::Settings;
 
 /// The schema. Lists are owned when read, borrowed when written.
@@ -72,8 +73,7 @@ fn checksum(file: &impl Serialize) -> io::Result<String> {
     let mut out = BufWriter::with_capacity(1 << 16, Hashing(Sha256::new()));
     serde_json::to_writer(&mut out, file)?;
     let hash = out.into_inner().map_err(io::IntoInnerError::into_error)?.0.finalize();
-    let hex = hash.iter().fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
-    Ok(format!("sha256:{hex}"))
+    Ok(format!("sha256:{}", hex(&hash)))
 }
 
 impl Snapshot {

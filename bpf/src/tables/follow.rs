@@ -51,11 +51,6 @@ impl Have {
         self.meta = meta;
     }
 
-    /// Replaces the hooks' records in the mirror of `kmesh_meta`, after they were written there.
-    pub fn note_meta(&mut self, meta: MetaRecord) {
-        self.meta.hooks = meta.hooks;
-    }
-
     /// Says who writes: from now on each transaction signs `kmesh_meta` so.
     pub fn sign(&mut self, pid: u32, start: u64) {
         self.signature = (pid, start);

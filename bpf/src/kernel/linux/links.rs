@@ -33,10 +33,7 @@ pub(super) fn attach(
     prog: BorrowedFd<'_>,
     attach_type: u32,
 ) -> io::Result<()> {
-    let mut attr =
-        Attach { target: number(target), prog: number(prog), kind: attach_type, flags: 0 };
-    // SAFETY: the attribute holds no address.
-    unsafe { bpf(PROG_ATTACH, &mut attr) }.map(drop)
+    without_link(PROG_ATTACH, target, prog, attach_type)
 }
 
 /// Detaches a program from such a target.
@@ -45,10 +42,18 @@ pub(super) fn detach(
     prog: BorrowedFd<'_>,
     attach_type: u32,
 ) -> io::Result<()> {
-    let mut attr =
-        Attach { target: number(target), prog: number(prog), kind: attach_type, flags: 0 };
+    without_link(PROG_DETACH, target, prog, attach_type)
+}
+
+fn without_link(
+    command: u32,
+    target: BorrowedFd<'_>,
+    prog: BorrowedFd<'_>,
+    kind: u32,
+) -> io::Result<()> {
+    let mut attr = Attach { target: number(target), prog: number(prog), kind, flags: 0 };
     // SAFETY: the attribute holds no address.
-    unsafe { bpf(PROG_DETACH, &mut attr) }.map(drop)
+    unsafe { bpf(command, &mut attr) }.map(drop)
 }
 
 #[derive(Clone, Copy, Default, Pod, Zeroable)]

@@ -3,7 +3,6 @@
 //! What the batch commands do half (stop at the first missing key, at the first full bucket) is
 //! finished here, so that callers see the trait's promises only.
 
-use std::fmt::Write as _;
 use std::io;
 use std::os::fd::AsFd;
 
@@ -12,7 +11,7 @@ use rustix::thread::{MembarrierCommand, membarrier};
 use super::elements::Shape;
 use super::mapping::Mapping;
 use super::{Linux, Opened};
-use crate::kernel::{KernelError, Outcome, Put, Tables};
+use crate::kernel::{KernelError, Outcome, Put, Tables, hex};
 use crate::layout::{MMAPABLE, Map, MapKind};
 
 /// Elements read by one call.
@@ -235,13 +234,6 @@ impl Tables for Linux {
 
 fn read_error(map: Map, source: io::Error) -> KernelError {
     KernelError::Map { op: "read", map, key: String::new(), source }
-}
-
-fn hex(key: &[u8]) -> String {
-    key.iter().fold(String::with_capacity(key.len() * 2), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 fn possible_cpus() -> Result<usize, KernelError> {
