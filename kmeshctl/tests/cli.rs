@@ -1,5 +1,5 @@
 //! The binary as an operator meets it, without any kernel object: help, errors, exit status,
-//! pipes. What needs the kernel is in `tests/bats/kmeshctl.bats`.
+//! pipes. What needs the kernel is in `tests/bats/{cli,dump,restore,verify,purge}.bats`.
 
 #![forbid(unsafe_code)]
 

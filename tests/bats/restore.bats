@@ -1,0 +1,116 @@
+#!/usr/bin/env bats
+# shellcheck disable=SC2154 # set by run
+bats_require_minimum_version 1.5.0
+# kmeshctl restore on the real kernel, with no daemon.
+# Each test has a BPF file system and a cgroup of its own.
+
+load lib
+load ctl
+
+setup() {
+    ctl_begin
+}
+
+teardown() {
+    world_end
+}
+
+@test "restore installs on an empty place, and what is dumped is what was restored" {
+    installed
+    is_good --against "$UNDER_TEST"
+    ctl dump all -o json >"$W/one.json"
+    ctl dump all -o json >"$W/two.json"
+    cmp "$W/one.json" "$W/two.json"
+    jq -e '.services | length == 4' "$W/one.json"
+    jq -e '.workloads | length == 2' "$W/one.json"
+    jq -e '.settings.exemptPorts == [25, 3306]' "$W/one.json"
+}
+
+@test "restoring what is there already writes nothing, and YAML is as good as JSON" {
+    installed
+    ctl dump all -o json >"$W/before.json"
+    ctl dump all -o yaml >"$W/before.yaml"
+    run -0 ctl restore "$W/before.yaml"
+    [[ ${lines[0]} == *" 0 elements written" ]]
+    ctl dump all -o json | cmp - "$W/before.json"
+}
+
+@test "restore --dry-run says what would change, and changes nothing" {
+    snapshot
+    run -0 ctl restore --dry-run "$UNDER_TEST"
+    [[ $output == *"nothing is installed"*"elements would be written"* ]]
+    [ ! -e "$KMESH_BPF_ROOT" ]
+    ctl restore "$UNDER_TEST"
+    ctl dump all -o json >"$W/before.json"
+    sed -i 's/10\.96\.0\.12/10.96.0.13/' "$UNDER_TEST"
+    run -0 ctl restore --dry-run "$UNDER_TEST"
+    [[ $output == *"shop/cart"* ]]
+    ctl dump all -o json | cmp - "$W/before.json"
+}
+
+@test "restore --only leaves the rest as it is" {
+    installed
+    sed -e 's/10\.96\.0\.12/10.96.0.13/' -e 's/exemptPorts: .*\]/exemptPorts: [22]/' \
+        -i "$UNDER_TEST"
+    ctl restore --only settings "$UNDER_TEST"
+    ctl dump all -o json | jq -e '.settings.exemptPorts == [22] and
+        ([.services[].vips[]?] | index("10.96.0.12"))'
+    ctl restore --only services "$UNDER_TEST"
+    ctl dump all -o json | jq -e '[.services[].vips[]?] | index("10.96.0.13")'
+}
+
+@test "a damaged, newer, unknown or contradictory snapshot is refused before the first write" {
+    installed
+    ctl dump all -o json >"$W/good.json"
+    sed 's/10\.96\.0\.10/10.96.0.99/' "$W/good.json" >"$W/flipped.json"
+    head -c 300 "$W/good.json" >"$W/truncated.json"
+    jq '.schemaVersion = 99 | del(.checksum)' "$W/good.json" >"$W/newer.json"
+    jq '.surprise = 1 | del(.checksum)' "$W/good.json" >"$W/unknown.json"
+    jq '.workloads += [.workloads[0]] | del(.checksum)' "$W/good.json" >"$W/twice.json"
+    jq '.services[0].endpoints[0].workload = "nobody" | del(.checksum)' "$W/good.json" \
+        >"$W/nobody.json"
+    : >"$W/empty.json"
+    for name in flipped truncated newer unknown twice nobody empty; do
+        run -2 --separate-stderr ctl restore "$W/$name.json"
+        [ -n "$stderr" ] && [ -z "$output" ]
+        run -2 ctl restore "$W/none.json"
+    done
+    run -2 ctl restore "$W/flipped.json"
+    [[ $output == *checksum* ]]
+    run -2 ctl restore "$W/newer.json"
+    [[ $output == *"newer"* ]]
+    ctl dump all -o json | cmp - "$W/good.json"
+}
+
+@test "pods whose namespace is gone, or of another boot, are left out and listed" {
+    left_by_daemon
+    ctl purge --yes
+    pod_gone a
+    run -0 ctl restore "$UNDER_TEST"
+    [[ $output == *"c//Pod/default/a"*"left out: its namespace is gone"* ]]
+    jq '.bootId = "another" | del(.checksum)' "$UNDER_TEST" >"$W/other.json"
+    run -0 ctl restore "$W/other.json"
+    [[ $output == *"1 pods left out: they were saved under another boot"* ]]
+    ctl dump pods -o json | jq -e '.pods == []'
+}
+
+# ---- the lock ----
+
+@test "restore and purge refuse beside a writer, name its pid, and purge can end it" {
+    installed
+    bg writer node_exec flock --close "$KMESH_BPF_ROOT" sleep 60
+    eventually 5 flock_is_held
+    pid=$(bg_pid writer)
+    run -2 ctl restore "$UNDER_TEST"
+    [[ $output == *"(pid $pid)"*"kill -TERM $pid"* ]]
+    run -2 ctl purge --yes
+    [[ $output == *"(pid $pid)"*"--stop-daemon"* ]]
+    is_good
+    run -0 ctl dump
+    run -0 ctl purge --yes --stop-daemon
+    [[ $output == *"nothing is left"* ]]
+}
+
+flock_is_held() {
+    ! flock -n "$KMESH_BPF_ROOT" true
+}
