@@ -5,7 +5,9 @@
 //! refuses unknown fields, a newer schema and a wrong checksum.
 
 mod entry;
-mod file;
+mod read;
+mod schema;
+mod write;
 
 use std::collections::HashSet;
 use std::str::FromStr;
