@@ -18,10 +18,15 @@ pub const DAEMON: &str = "kmeshd.json";
 /// Which state of the tables the last snapshot holds.
 pub const LAST_SYNC: &str = "last-sync.json";
 
+/// The daemon's control socket.
+pub const CONTROL: &str = "kmeshd.sock";
+/// The longest path that a Unix socket can have (`sun_path` less its final zero).
+pub const SOCKET_PATH_MAX: usize = 107;
+
 /// Files of the state directory.
 pub const STATE_FILES: &[&str] = &[SNAPSHOT, MODES];
 /// Files of the run directory.
-pub const RUN_FILES: &[&str] = &[DAEMON, LAST_SYNC];
+pub const RUN_FILES: &[&str] = &[DAEMON, LAST_SYNC, CONTROL];
 
 /// Whether a file is one of `names`, or the unfinished or set-aside copy of one
 /// (`.NAME…`, `NAME.…`).

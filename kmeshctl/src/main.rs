@@ -10,6 +10,7 @@
 
 mod args;
 mod context;
+mod daemon;
 mod output;
 mod tables;
 mod verbs;

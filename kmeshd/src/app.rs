@@ -2,7 +2,7 @@
 //! a signal. It decides nothing else.
 //!
 //! ```text
-//!  main     signals, admin address, systemd          (tokio, current thread)
+//!  main     signals, admin address, control socket, systemd (tokio, current thread)
 //!  source   watches and decodes the mesh file         → orders
 //!  writer   the only one that touches the kernel      ← orders
 //! ```
@@ -28,6 +28,8 @@ use tracing_subscriber::EnvFilter;
 
 use crate::admin::{self, Admin};
 use crate::config::{Config, LogFormat};
+use crate::control::{self, Control, Socket};
+use crate::http;
 use crate::readiness::Readiness;
 use crate::reconcile::{Order, Start, StartError, Tokens, replace};
 use crate::shutdown::{Running, Shutdown};
@@ -96,6 +98,7 @@ async fn daemon(config: Config, began: Began) -> anyhow::Result<()> {
 
     let admin = Admin { readiness: readiness.clone(), status: Arc::clone(&status), orders };
     let orders = admin.orders.clone();
+    let control = Control(admin.clone());
     let listening = serve(config.admin, admin).await;
 
     // Another daemon is the better reason why both failed.
@@ -103,10 +106,11 @@ async fn daemon(config: Config, began: Began) -> anyhow::Result<()> {
     let address = listening
         .with_context(|| format!("listen at the admin address {} (--admin)", config.admin))?;
     let note = Note::write(&config.place.run_dir, address);
+    let socket = serve_control(&config.place.run_dir, control);
     tokio::spawn(tell_systemd(readiness, status));
     until_signal(&waker).await?;
     leave(end, &orders, &waker).await;
-    drop(note);
+    drop((note, socket));
     Ok(())
 }
 
@@ -114,8 +118,24 @@ async fn daemon(config: Config, began: Began) -> anyhow::Result<()> {
 async fn serve(at: SocketAddr, admin: Admin) -> io::Result<SocketAddr> {
     let listener = admin::listen(at).await?;
     let address = listener.local_addr()?;
-    tokio::spawn(admin::serve(listener, admin));
+    tokio::spawn(http::serve(listener, admin));
     Ok(address)
+}
+
+/// Answers at the control socket from now on. Only the holder of the writer's lock may: so its
+/// place is free, or a dead daemon's. What is in force needs no socket: a failure is told, and
+/// is no reason to end.
+fn serve_control(run_dir: &Path, control: Control) -> Option<Socket> {
+    match control::listen(run_dir) {
+        Ok((listener, socket)) => {
+            tokio::spawn(http::serve(listener, control));
+            Some(socket)
+        }
+        Err(error) => {
+            warn!("{}; kmeshctl cannot ask this daemon", crate::chain(&error));
+            None
+        }
+    }
 }
 
 /// Ends the threads; threads that have ended already need no telling.

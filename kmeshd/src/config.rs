@@ -13,7 +13,7 @@ use clap::{Args as _, Parser, Subcommand, ValueEnum};
 use kmesh_bpf::cgroup::{self, CgroupError};
 use kmesh_bpf::layout::{EXEMPT_PORTS, Limits};
 use kmesh_bpf::pins::{DEFAULT_ROOT, Root};
-use kmesh_bpf::places::{DEFAULT_RUN_DIR, DEFAULT_STATE_DIR};
+use kmesh_bpf::places::{CONTROL, DEFAULT_RUN_DIR, DEFAULT_STATE_DIR, SOCKET_PATH_MAX};
 use kmesh_bpf::want::{MetadataFormat, Settings};
 
 use crate::desired::Here;
@@ -120,7 +120,7 @@ struct PlaceArgs {
     #[arg(long, env = "KMESH_STATE_DIR", value_name = "DIR", default_value = DEFAULT_STATE_DIR)]
     #[arg(global = true)]
     state_dir: PathBuf,
-    /// What may be lost: who runs, what was last written
+    /// What may be lost: who runs, what was last written, the control socket
     #[arg(long, env = "KMESH_RUN_DIR", value_name = "DIR", default_value = DEFAULT_RUN_DIR)]
     #[arg(global = true)]
     run_dir: PathBuf,
@@ -190,6 +190,16 @@ pub enum ConfigError {
         /// How many there are.
         count: usize,
     },
+    /// The control socket's path does not fit into a socket's address.
+    #[error(
+        "the control socket {} would have a path of {} bytes, and a Unix socket's has at most \
+         {SOCKET_PATH_MAX}: name a shorter directory with --run-dir",
+        path.display(), path.as_os_str().len()
+    )]
+    SocketPath {
+        /// The path.
+        path: PathBuf,
+    },
     /// There is no cgroup to attach to.
     #[error("find the cgroup to govern")]
     Cgroup(#[source] CgroupError),
@@ -256,6 +266,10 @@ impl Args {
         let here = self.mesh.here()?;
         if let Some(Verb::Snapshot { output }) = self.verb {
             return Ok(Action::Snapshot { mesh, here, output });
+        }
+        let socket = self.place.run_dir.join(CONTROL);
+        if socket.as_os_str().len() > SOCKET_PATH_MAX {
+            return Err(ConfigError::SocketPath { path: socket });
         }
         let cgroup = match self.place.cgroup {
             Some(cgroup) => cgroup,
@@ -354,6 +368,10 @@ mod tests {
         let ports: Vec<String> = (1..=17).map(|port| port.to_string()).collect();
         let args = ["kmeshd", "--mesh", "m", "--waypoint-exempt-ports", &ports.join(",")];
         assert!(matches!(parse(&args).resolve(), Err(ConfigError::ExemptPorts { count: 17 })));
+        let long = format!("/{}", "d".repeat(100));
+        let resolved = parse(&["kmeshd", "--mesh", "m", "--run-dir", &long]).resolve();
+        let said = resolved.expect_err("too long for a socket").to_string();
+        assert!(said.contains("113 bytes") && said.contains("--run-dir"), "{said}");
     }
 
     #[test]

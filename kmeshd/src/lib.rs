@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  sources (mesh file) → model → desired → compile ─ Change ─→ reconcile → kmesh-bpf
-//!  config → app (composition root) → admin, metrics, readiness, shutdown
+//!  config → app (composition root) → admin, control, metrics, readiness, shutdown
 //! ```
 //! Only `app` knows all of them; nobody imports it. `compile` and `desired` do no I/O;
 //! `reconcile` is the only writer.
@@ -12,7 +12,9 @@ pub mod admin;
 pub mod app;
 pub mod compile;
 pub mod config;
+pub mod control;
 pub mod desired;
+mod http;
 mod locality;
 mod metrics;
 pub mod model;

@@ -31,6 +31,9 @@ use crate::tables::{Consistency, Have, ReadError};
 pub struct Report {
     /// By layer; none when all is well.
     pub findings: Vec<Finding>,
+    /// A writer changed the tables under every look: they were not judged.
+    #[serde(skip)]
+    pub moving: bool,
 }
 
 impl Report {
@@ -76,11 +79,16 @@ pub fn verify(
 ) -> Result<Report, VerifyError> {
     let kernel = |source| VerifyError::Kernel { root: root.path().to_owned(), source };
     if k.list(root.path()).map_err(kernel)?.is_none_or(|entries| entries.is_empty()) {
-        return Ok(Report { findings: vec![nothing(root)] });
+        return Ok(Report { findings: vec![nothing(root)], moving: false });
     }
     let maps = maps::look(k, root).map_err(kernel)?;
     let mut findings = maps.findings;
-    let have = if findings.is_empty() { read(k, &mut findings)? } else { None };
+    let mut have = if findings.is_empty() { read(k, &mut findings)? } else { None };
+    let moving = have.as_ref().is_some_and(|have| have.consistency() == Consistency::Moving);
+    if moving {
+        findings.push(self::moving());
+        have = None;
+    }
     let peername = have.as_ref().map(|have| have.settings().peername);
     findings.extend(hooks::look(k, root, cgroup, &maps.sound, peername)?);
     if let Some(have) = &have {
@@ -90,19 +98,13 @@ pub fn verify(
             findings.extend(check::compare(have, against));
         }
     }
-    Ok(Report { findings })
+    Ok(Report { findings, moving })
 }
 
 /// Reads the tables; what keeps it from that is a finding where an operator can mend it.
 fn read(k: &dyn Kernel, findings: &mut Vec<Finding>) -> Result<Option<Have>, VerifyError> {
     match Have::read(k) {
-        Ok(have) => {
-            if have.consistency() == Consistency::Moving {
-                findings.push(moving());
-                return Ok(None);
-            }
-            Ok(Some(have))
-        }
+        Ok(have) => Ok(Some(have)),
         Err(error @ ReadError::Layout { .. }) => {
             findings.push(Finding {
                 severity: Severity::Error,

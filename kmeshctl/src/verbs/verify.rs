@@ -1,6 +1,7 @@
 //! `kmeshctl verify`: the findings, one line each.
 
 use std::io::Write;
+use std::time::Duration;
 
 use kmesh_bpf::check::{Finding, Severity};
 use kmesh_bpf::verify::{self, Report};
@@ -8,14 +9,27 @@ use kmesh_bpf::verify::{self, Report};
 use super::{End, read_snapshot};
 use crate::args::{FindingsFormat, Verify};
 use crate::context::Context;
+use crate::daemon;
 use crate::output::{Style, Tone, write_json};
+
+/// For so long the daemon is asked to write nothing, where it wrote at every look.
+const HOLD: Duration = Duration::from_secs(2);
 
 /// Looks, and says what it found.
 pub fn run(ctx: &Context, args: &Verify, out: &mut dyn Write) -> anyhow::Result<End> {
     let mut kernel = ctx.kernel()?;
     let against = args.against.as_deref().map(read_snapshot).transpose()?;
     ctx.is_installed()?;
-    let report = verify::verify(&mut kernel, &ctx.root, &ctx.cgroup()?, against.as_ref())?;
+    let cgroup = ctx.cgroup()?;
+    let mut report = verify::verify(&mut kernel, &ctx.root, &cgroup, against.as_ref())?;
+    if report.moving {
+        match daemon::hold(ctx, HOLD) {
+            Ok(()) => {
+                report = verify::verify(&mut kernel, &ctx.root, &cgroup, against.as_ref())?;
+            }
+            Err(why) => ctx.say(&format!("the tables move, and the daemon does not hold: {why}")),
+        }
+    }
     match args.output {
         FindingsFormat::Table => write_lines(ctx.style, &report, out)?,
         FindingsFormat::Json => write_json(out, &report)?,
@@ -56,7 +70,7 @@ mod tests {
             problem: "the link is missing".to_owned(),
             fix: "start kmeshd".to_owned(),
         };
-        Report { findings: severities.iter().map(finding).collect() }
+        Report { findings: severities.iter().map(finding).collect(), ..Report::default() }
     }
 
     #[test]
