@@ -8,9 +8,10 @@
 
 use std::time::Duration;
 
+use crate::check;
 use crate::kernel::{KernelError, Outcome, Put, Tables};
 use crate::layout::{HookRecord, Map, MetaRecord};
-use crate::plan::{PlanError, plan};
+use crate::plan::{PlanError, plan_judged};
 use crate::step::Step;
 use crate::tables::{Consistency, Have, ReadError};
 use crate::want::Change;
@@ -97,6 +98,18 @@ pub fn converge(
     change: &Change,
     progress: Progress<'_>,
 ) -> Result<Applied, ApplyError> {
+    let invalid = |source| ApplyError::Plan(PlanError::Invalid(source));
+    check::validate(change).map_err(invalid)?;
+    converge_judged(k, have, change, progress)
+}
+
+/// As [`converge`], for a change that was judged before: one that a snapshot stands for.
+pub(crate) fn converge_judged(
+    k: &mut dyn Tables,
+    have: &mut Have,
+    change: &Change,
+    progress: Progress<'_>,
+) -> Result<Applied, ApplyError> {
     let mut sum = Applied::default();
     let mut pause = FIRST_PAUSE;
     loop {
@@ -127,7 +140,7 @@ fn attempt(
     progress: Progress<'_>,
 ) -> Result<Applied, ApplyError> {
     have.reread(k).map_err(ApplyError::Read)?;
-    let steps = plan(have, change).map_err(ApplyError::Plan)?;
+    let steps = plan_judged(have, change).map_err(ApplyError::Plan)?;
     apply(k, have, &steps, progress)
 }
 

@@ -58,12 +58,23 @@ pub struct ServiceKey {
 impl fmt::Display for ServiceKey {
     /// As messages name it: "service default/web port 80 (IPv4)".
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = match self.kind {
-            Kind::Service => "service",
-            Kind::Waypoint => "waypoint",
-        };
-        write!(f, "{kind} {} port {} ({})", self.name, self.port, self.family)
+        describe_key(f, self.kind, &self.name, self.port, self.family)
     }
+}
+
+/// A service record as messages name it.
+pub(crate) fn describe_key(
+    f: &mut fmt::Formatter<'_>,
+    kind: Kind,
+    name: &str,
+    port: u16,
+    family: Family,
+) -> fmt::Result {
+    let kind = match kind {
+        Kind::Service => "service",
+        Kind::Waypoint => "waypoint",
+    };
+    write!(f, "{kind} {name} port {port} ({family})")
 }
 
 impl fmt::Display for Family {
@@ -99,6 +110,7 @@ pub enum Mode {
 #[serde(deny_unknown_fields)]
 pub struct WaypointRef {
     /// `namespace/hostname` or `network/ip`.
+    #[serde(deserialize_with = "crate::snapshot::words::name")]
     pub name: Name,
     /// Port, host order.
     pub port: u16,
@@ -109,6 +121,7 @@ pub struct WaypointRef {
 #[serde(deny_unknown_fields)]
 pub struct Endpoint {
     /// The workload's uid.
+    #[serde(deserialize_with = "crate::snapshot::words::name")]
     pub workload: Name,
     /// Target port, host order.
     pub port: u16,

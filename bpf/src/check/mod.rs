@@ -2,6 +2,7 @@
 //! snapshot. It repairs nothing: every finding says what does.
 
 mod compare;
+mod content;
 mod tables;
 mod validate;
 
@@ -9,7 +10,7 @@ use serde::Serialize;
 
 pub use compare::compare;
 pub use tables::check;
-pub use validate::validate;
+pub use validate::{validate, validate_snapshot};
 
 /// How much a finding matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]

@@ -7,30 +7,40 @@ use std::net::IpAddr;
 
 use hashbrown::{HashMap, HashSet};
 
+use super::content::{Content, KeyView, ServiceView, WorkloadView};
 use super::{Invalid, Problem};
 use crate::layout::{EXEMPT_PORTS, FrontendKey, NAME_MAX, ServiceWord};
+use crate::snapshot::Snapshot;
 use crate::tables::is_name;
-use crate::want::{
-    Change, Endpoint, Family, Kind, Mode, Service, ServiceKey, Settings, WaypointRef, Workload,
-};
+use crate::want::{Change, Endpoint, Family, Kind, Mode, Settings, WaypointRef};
 
 /// Whether a change makes sense by itself.
 pub fn validate(change: &Change) -> Result<(), Invalid> {
+    judge(change)
+}
+
+/// Whether a snapshot does, as the complete change that it stands for.
+pub fn validate_snapshot(snapshot: &Snapshot) -> Result<(), Invalid> {
+    judge(snapshot)
+}
+
+fn judge(content: &impl Content) -> Result<(), Invalid> {
+    let (services, workloads) = content.counts();
     let mut judge = Judge {
-        change,
-        workloads: HashMap::with_capacity(change.workloads.len()),
+        content,
+        workloads: HashMap::with_capacity(workloads),
         waypoints: HashSet::new(),
         owners: HashMap::new(),
         problems: Vec::new(),
     };
-    judge.collect();
-    for (at, (key, service)) in change.services.iter().enumerate() {
-        judge.service(at, key, service.as_ref());
+    judge.collect(services, workloads);
+    for at in 0..services {
+        judge.service(at);
     }
-    for (at, (uid, workload)) in change.workloads.iter().enumerate() {
-        judge.workload(at, uid, workload.as_ref());
+    for at in 0..workloads {
+        judge.workload(at);
     }
-    if let Some(settings) = &change.settings {
+    if let Some(settings) = content.settings() {
         judge.settings(settings);
     }
     match judge.problems {
@@ -39,50 +49,57 @@ pub fn validate(change: &Change) -> Result<(), Invalid> {
     }
 }
 
-struct Judge<'a> {
-    change: &'a Change,
-    workloads: HashMap<&'a str, Option<&'a Workload>>,
+struct Judge<'a, C> {
+    content: &'a C,
+    workloads: HashMap<&'a str, Option<WorkloadView<'a>>>,
     waypoints: HashSet<(&'a str, u16, Family)>,
     /// Who was the first to name a VIP or address: its place in the list.
     owners: HashMap<FrontendKey, usize>,
     problems: Vec<Problem>,
 }
 
-impl<'a> Judge<'a> {
+/// More problems than this are not written down: one mistake may have been made a million times.
+const PROBLEMS_MAX: usize = 1000;
+
+impl<'a, C: Content> Judge<'a, C> {
     fn say(&mut self, object: &dyn Fn() -> String, problem: impl Into<String>) {
-        self.problems.push(Problem { object: object(), problem: problem.into() });
+        if self.problems.len() < PROBLEMS_MAX {
+            self.problems.push(Problem { object: object(), problem: problem.into() });
+        }
     }
 
-    fn collect(&mut self) {
-        let change = self.change;
-        for (uid, workload) in &change.workloads {
-            if self.workloads.insert(uid, workload.as_ref()).is_some() {
+    fn collect(&mut self, services: usize, workloads: usize) {
+        for at in 0..workloads {
+            let (uid, workload) = self.content.workload(at);
+            if self.workloads.insert(uid, workload).is_some() {
                 self.say(&|| format!("workload {uid}"), "is there twice; keep one of them");
             }
         }
-        let mut keys = HashSet::with_capacity(change.services.len());
-        for (key, service) in &change.services {
+        let mut keys = HashSet::with_capacity(services);
+        for at in 0..services {
+            let (key, service) = self.content.service(at);
             if !keys.insert(key) {
                 self.say(&|| key.to_string(), "is there twice; keep one of them");
             }
             if key.kind == Kind::Waypoint && service.is_some() {
-                self.waypoints.insert((&key.name, key.port, key.family));
+                self.waypoints.insert((key.name, key.port, key.family));
             }
         }
     }
 
-    fn service(&mut self, at: usize, key: &'a ServiceKey, service: Option<&'a Service>) {
+    fn service(&mut self, at: usize) {
+        let (key, service) = self.content.service(at);
         let object = || key.to_string();
-        self.name(&object, "its name", &key.name);
+        self.name(&object, "its name", key.name);
         if key.port == 0 {
             self.say(&object, "port 0 is no port; give 1 to 65535");
         }
         let Some(service) = service else { return };
-        self.vips(at, key, service);
+        self.vips(at, key, &service);
         if key.kind == Kind::Waypoint {
-            self.waypoint_record(key, service);
+            self.waypoint_record(key, &service);
         }
-        if let Some(waypoint) = &service.waypoint {
+        if let Some(waypoint) = service.waypoint {
             self.waypoint(&object, waypoint, key.family);
         }
         if service.endpoints.len() > ServiceWord::MAX_COUNT as usize {
@@ -90,7 +107,7 @@ impl<'a> Judge<'a> {
             self.say(&object, format!("has {there} endpoints; a service holds at most {max}"));
         }
         let mut seen = HashSet::with_capacity(service.endpoints.len());
-        for endpoint in &service.endpoints {
+        for endpoint in service.endpoints {
             if !seen.insert(endpoint) {
                 let (uid, port) = (&endpoint.workload, endpoint.port);
                 self.say(&object, format!("endpoint {uid} port {port} is there twice"));
@@ -99,7 +116,7 @@ impl<'a> Judge<'a> {
         }
     }
 
-    fn waypoint_record(&mut self, key: &ServiceKey, service: &Service) {
+    fn waypoint_record(&mut self, key: KeyView<'a>, service: &ServiceView<'a>) {
         let object = || key.to_string();
         if !service.vips.is_empty() {
             self.say(&object, "a waypoint has no VIPs; publish them as a service");
@@ -112,9 +129,9 @@ impl<'a> Judge<'a> {
         }
     }
 
-    fn vips(&mut self, at: usize, key: &ServiceKey, service: &Service) {
+    fn vips(&mut self, at: usize, key: KeyView<'a>, service: &ServiceView<'a>) {
         let object = || key.to_string();
-        for vip in &service.vips {
+        for vip in service.vips {
             if Family::of(*vip) != key.family {
                 let family = key.family;
                 self.say(&object, format!("VIP {vip} is not {family}; give it to its family"));
@@ -145,7 +162,7 @@ impl<'a> Judge<'a> {
                 let problem = format!("endpoint {uid} is removed by the same change");
                 self.say(object, problem);
             }
-            None if self.change.all_workloads => {
+            None if self.content.all_workloads() => {
                 let problem =
                     format!("endpoint {uid} is no known workload; add it, or take it out");
                 self.say(object, problem);
@@ -160,31 +177,32 @@ impl<'a> Judge<'a> {
         if *port == 0 {
             self.say(object, format!("waypoint {name}: port 0 is no port; give 1 to 65535"));
         }
-        if self.change.all_services && !self.waypoints.contains(&(&**name, *port, of)) {
+        if self.content.all_services() && !self.waypoints.contains(&(&**name, *port, of)) {
             let problem =
                 format!("waypoint {name} port {port} ({of}) is not known; add it, or name none");
             self.say(object, problem);
         }
     }
 
-    fn workload(&mut self, at: usize, uid: &'a str, workload: Option<&'a Workload>) {
+    fn workload(&mut self, at: usize) {
+        let (uid, workload) = self.content.workload(at);
         let object = || format!("workload {uid}");
         self.name(&object, "its uid", uid);
         let Some(workload) = workload else { return };
-        if let Some(identity) = &workload.identity {
+        if let Some(identity) = workload.identity {
             self.name(&object, "its identity", identity);
         }
         let dialled = workload.v4.map(IpAddr::V4).into_iter().chain(workload.v6.map(IpAddr::V6));
         for address in dialled {
             self.address(&object, address);
         }
-        for address in &workload.addresses {
+        for address in workload.addresses {
             self.address(&object, *address);
             self.claim(&object, at, FrontendKey::workload(*address), || {
                 format!("address {address}")
             });
         }
-        if let Some(waypoint) = &workload.waypoint {
+        if let Some(waypoint) = workload.waypoint {
             for family in [Family::V4, Family::V6] {
                 if workload.addresses.iter().any(|address| Family::of(*address) == family) {
                     self.waypoint(&object, waypoint, family);
@@ -242,8 +260,8 @@ impl<'a> Judge<'a> {
             return;
         };
         let owner = match key.kind() {
-            FrontendKey::SERVICE => self.change.services[owner].0.to_string(),
-            _ => format!("workload {}", self.change.workloads[owner].0),
+            FrontendKey::SERVICE => self.content.service(owner).0.to_string(),
+            _ => format!("workload {}", self.content.workload(owner).0),
         };
         let problem = format!("{} belongs to {owner} too; keep it in one place", what());
         self.say(object, problem);

@@ -102,10 +102,15 @@ pub enum PlanError {
 /// The steps from `have` to what `change` says, in the order that is safe to be cut anywhere.
 /// No steps: nothing to do.
 pub fn plan(have: &Have, change: &Change) -> Result<Vec<Step>, PlanError> {
+    check::validate(change).map_err(PlanError::Invalid)?;
+    plan_judged(have, change)
+}
+
+/// As [`plan`], for a change that `check::validate` found good before: it is judged once.
+pub(crate) fn plan_judged(have: &Have, change: &Change) -> Result<Vec<Step>, PlanError> {
     if have.stale {
         return Err(PlanError::Stale);
     }
-    check::validate(change).map_err(PlanError::Invalid)?;
     let mut draft = Draft::new(have, change);
     draft.place_waypoints();
     draft.plan_workloads()?;

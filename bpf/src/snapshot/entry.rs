@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
+use super::words;
 use crate::want::{Endpoint, Family, Kind, Mode, Name, Service, ServiceKey, WaypointRef, Workload};
 
 /// A service or waypoint.
@@ -13,6 +14,7 @@ use crate::want::{Endpoint, Family, Kind, Mode, Name, Service, ServiceKey, Waypo
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ServiceEntry {
     /// `namespace/hostname`; of a waypoint named by address: `network/ip`.
+    #[serde(deserialize_with = "words::name")]
     pub name: Name,
     /// Service port.
     pub port: u16,
@@ -21,7 +23,7 @@ pub struct ServiceEntry {
     /// Service or waypoint.
     pub kind: Kind,
     /// Sorted.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "words::addresses")]
     pub vips: Vec<IpAddr>,
     /// The locality mode.
     #[serde(default)]
@@ -50,6 +52,7 @@ impl ServiceEntry {
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct WorkloadEntry {
     /// Its uid.
+    #[serde(deserialize_with = "words::name")]
     pub uid: Name,
     /// The IPv4 address that it is dialled at.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -58,13 +61,17 @@ pub struct WorkloadEntry {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub v6: Option<Ipv6Addr>,
     /// Every address that identifies it; sorted.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "words::addresses")]
     pub addresses: Vec<IpAddr>,
     /// Where connections to these addresses go first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub waypoint: Option<WaypointRef>,
     /// `trust-domain/ns/NAMESPACE/sa/ACCOUNT`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "words::optional_name"
+    )]
     pub identity: Option<Name>,
     /// It is itself a waypoint.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -88,7 +95,11 @@ pub struct PodEntry {
     /// Its netns cookie.
     pub cookie: u64,
     /// The workload's uid, if known.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        skip_serializing_if = "Option::is_none",
+        deserialize_with = "words::optional_name"
+    )]
     pub uid: Option<Name>,
     /// The path of its network namespace, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -7,9 +7,11 @@
 mod entry;
 mod read;
 mod schema;
+pub(crate) mod words;
 mod write;
 
 use std::collections::HashSet;
+use std::io;
 use std::str::FromStr;
 
 pub use entry::{PodEntry, PodMode, ServiceEntry, WorkloadEntry};
@@ -59,7 +61,7 @@ pub struct Snapshot {
 /// Why a snapshot was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum SnapshotError {
-    /// It is not JSON or YAML of this schema.
+    /// It is not JSON or YAML of this schema, or of a newer one.
     #[error("{origin}: {reason}")]
     Syntax {
         /// The file.
@@ -67,16 +69,13 @@ pub enum SnapshotError {
         /// What, with line and column.
         reason: String,
     },
-    /// A newer Kmesh wrote it.
-    #[error(
-        "{origin}: schema version {found} is newer than {SCHEMA_VERSION}, the newest that this \
-         build reads; use the Kmesh that wrote it"
-    )]
-    Newer {
+    /// It could not be read at all.
+    #[error("read {origin}")]
+    Read {
         /// The file.
         origin: String,
-        /// Its version.
-        found: u64,
+        /// Why.
+        source: io::Error,
     },
     /// Its content is not what its checksum says.
     #[error(

@@ -15,6 +15,7 @@ use crate::want::Settings;
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct File<Services, Workloads, Pods> {
+    #[serde(deserialize_with = "super::read::version")]
     pub(super) schema_version: u32,
     #[serde(default = "none", skip_serializing_if = "Option::is_none")]
     pub(super) checksum: Option<String>,

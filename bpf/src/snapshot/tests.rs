@@ -101,3 +101,35 @@ fn parts_are_named() {
         assert!(wrong.parse::<Only>().is_err(), "{wrong}");
     }
 }
+
+#[test]
+fn hostile_files_take_no_more_memory_than_their_length() {
+    let header = "schemaVersion: 1\nworkloads: []\nservices:\n";
+    let service = "{name: ns/a, port: 80, family: ipv4, kind: service, synced: true, vips: ";
+    let list = vec!["1.2.3.4"; 10_000].join(",");
+    let bomb =
+        format!("{header}- {service}&a [{list}]}}\n") + &format!("- {service}*a}}\n").repeat(1_000);
+    assert!(refused(&bomb).contains("YAML aliases"), "{}", refused(&bomb));
+    let deep = format!("{{\"schemaVersion\": 1, \"services\": {}", "[".repeat(100_000));
+    assert!(refused(&deep).contains("column"), "{}", refused(&deep));
+    assert!(refused(&format!("schemaVersion: 1\nservices: {}", "[".repeat(1_000))).len() < 600);
+    let long =
+        format!("{{\"schemaVersion\": 1, \"services\": [{{\"name\": \"{}", "x".repeat(1 << 23));
+    let said = refused(&(long.clone() + "\""));
+    assert!(said.contains("has 8388608 bytes") && said.len() < 600, "{}", said.len());
+    assert!(refused(&long).contains("EOF while parsing a string"), "{}", refused(&long));
+    let number = "{\"schemaVersion\": 99999999999999999999999999}";
+    assert!(refused(number).contains("line 1 column"), "{}", refused(number));
+    assert!(refused(&"\n".repeat(1 << 20)).contains("the file is empty"));
+    let field = format!("{{\"schemaVersion\": 1, \"{}\": 1}}", "y".repeat(1 << 20));
+    let said = refused(&field);
+    assert!(said.len() < 700 && said.contains("at line 1"), "{}", said.len());
+}
+
+#[test]
+fn names_that_are_alike_are_kept_once() {
+    let text = json(&snapshot());
+    let read = Snapshot::parse(text.as_bytes(), "json").expect("json");
+    let endpoint = &read.services[0].endpoints[0].workload;
+    assert!(std::sync::Arc::ptr_eq(endpoint, &read.workloads[0].uid));
+}

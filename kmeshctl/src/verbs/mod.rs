@@ -8,7 +8,7 @@ pub mod purge;
 pub mod restore;
 pub mod verify;
 
-use std::io::Read as _;
+use std::fs::File;
 use std::path::Path;
 
 use anyhow::Context as _;
@@ -39,13 +39,9 @@ impl End {
 
 /// Reads a snapshot; `-` is standard input.
 fn read_snapshot(file: &Path) -> anyhow::Result<Snapshot> {
-    let mut text = Vec::new();
-    let origin = if file == Path::new("-") {
-        std::io::stdin().lock().read_to_end(&mut text).context("read standard input")?;
-        "standard input".to_owned()
-    } else {
-        text = std::fs::read(file).with_context(|| format!("read {}", file.display()))?;
-        file.display().to_string()
-    };
-    Ok(Snapshot::parse(&text, &origin)?)
+    if file == Path::new("-") {
+        return Ok(Snapshot::read(std::io::stdin().lock(), "standard input")?);
+    }
+    let from = File::open(file).with_context(|| format!("open {}", file.display()))?;
+    Ok(Snapshot::read(from, &file.display().to_string())?)
 }
