@@ -1,5 +1,6 @@
 //! Time: the one place that reads the real clock, which may jump and is used only to stamp
-//! snapshots. Everything that waits or measures uses [`std::time::Instant`].
+//! snapshots. Everything that waits or measures uses [`std::time::Instant`], or, over the end of
+//! a process, the time since boot.
 
 use std::time::{Duration, SystemTime};
 
@@ -8,6 +9,17 @@ use std::time::{Duration, SystemTime};
 #[expect(clippy::disallowed_methods, reason = "the one place that stamps snapshots")]
 pub fn wall_clock() -> Duration {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
+}
+
+/// Time since the machine booted, sleep included (`CLOCK_BOOTTIME`): for instants that another
+/// process of the same boot understands.
+#[must_use]
+pub fn since_boot() -> Duration {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    Duration::new(
+        now.tv_sec.try_into().unwrap_or_default(),
+        now.tv_nsec.try_into().unwrap_or_default(),
+    )
 }
 
 /// When this process started, in clock ticks since boot: with its pid, what names it for ever.

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
 use kmesh_bpf::clock;
+use kmesh_bpf::files::replace;
 use kmesh_bpf::kernel::linux::Linux;
 use kmesh_bpf::places::DAEMON;
 use sd_notify::NotifyState;
@@ -31,7 +32,7 @@ use crate::config::{Config, LogFormat};
 use crate::control::{self, Control, Socket};
 use crate::http;
 use crate::readiness::Readiness;
-use crate::reconcile::{Order, Start, StartError, Tokens, replace};
+use crate::reconcile::{Order, Start, StartError, Tokens};
 use crate::shutdown::{Running, Shutdown};
 use crate::sources::watch::{self, Wake};
 use crate::status::{Began, Status};

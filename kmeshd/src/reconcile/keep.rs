@@ -4,12 +4,13 @@
 //! aside, flushed, renamed. Which state it holds is noted in the run directory, so that a start
 //! that changes nothing writes nothing.
 
-use std::fs::{self, File};
-use std::io::{self, BufWriter, Write};
+use std::fs;
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
+use kmesh_bpf::files::{FileError, replace};
 use kmesh_bpf::kernel::Kernel;
 use kmesh_bpf::pins::Root;
 use kmesh_bpf::places::{LAST_SYNC, SNAPSHOT, STATE_FILES, is_own_file};
@@ -46,21 +47,6 @@ pub(super) enum Last {
     None,
     /// It is there and of no use.
     Unusable(String),
-}
-
-/// Why a file was not written.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum KeepError {
-    /// A file could not be written or put in place.
-    #[error("{op} {}", path.display())]
-    File {
-        /// What was attempted.
-        op: &'static str,
-        /// On what.
-        path: PathBuf,
-        /// Why it failed.
-        source: io::Error,
-    },
 }
 
 /// Keeps the last snapshot. See the module.
@@ -233,7 +219,7 @@ fn pod_entries(k: &dyn Kernel, root: &Root) -> Option<Vec<PodEntry>> {
     Some(entries.collect())
 }
 
-fn write(snapshot: &Snapshot, dir: &Path) -> Result<u64, KeepError> {
+fn write(snapshot: &Snapshot, dir: &Path) -> Result<u64, FileError> {
     // Copies that an earlier process left unfinished.
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
         let path = entry.path();
@@ -245,29 +231,4 @@ fn write(snapshot: &Snapshot, dir: &Path) -> Result<u64, KeepError> {
         }
     }
     replace(dir, SNAPSHOT, &mut |file| snapshot.write_json(file))
-}
-
-/// Writes a file aside, flushes it, and puts it in place; its size.
-pub(crate) fn replace(
-    dir: &Path,
-    name: &str,
-    say: &mut dyn FnMut(&mut BufWriter<File>) -> io::Result<()>,
-) -> Result<u64, KeepError> {
-    let aside = dir.join(format!(".{name}.{}", std::process::id()));
-    let on = |op, path: &Path, source| KeepError::File { op, path: path.to_owned(), source };
-    fs::create_dir_all(dir).map_err(|source| on("make directory", dir, source))?;
-    let filled = (|| {
-        let mut file = BufWriter::new(File::create(&aside)?);
-        say(&mut file)?;
-        let file = file.into_inner().map_err(io::IntoInnerError::into_error)?;
-        file.sync_all()?;
-        Ok(file.metadata()?.len())
-    })();
-    let size = filled.map_err(|source| on("write", &aside, source))?;
-    let place = dir.join(name);
-    fs::rename(&aside, &place).map_err(|source| on("rename to", &place, source))?;
-    File::open(dir)
-        .and_then(|dir| dir.sync_all())
-        .map_err(|source| on("flush directory", dir, source))?;
-    Ok(size)
 }

@@ -36,7 +36,6 @@ use crate::readiness::Token;
 use crate::sources::mesh_file::MeshFileError;
 use crate::status::Status;
 use keep::Keeper;
-pub(crate) use keep::replace;
 use pods::Pods;
 pub use start::{Start, StartError};
 
