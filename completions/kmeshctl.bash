@@ -22,6 +22,9 @@ _kmeshctl() {
             kmeshctl,dump)
                 cmd="kmeshctl__subcmd__dump"
                 ;;
+            kmeshctl,explain)
+                cmd="kmeshctl__subcmd__explain"
+                ;;
             kmeshctl,help)
                 cmd="kmeshctl__subcmd__help"
                 ;;
@@ -42,6 +45,9 @@ _kmeshctl() {
                 ;;
             kmeshctl__subcmd__help,dump)
                 cmd="kmeshctl__subcmd__help__subcmd__dump"
+                ;;
+            kmeshctl__subcmd__help,explain)
+                cmd="kmeshctl__subcmd__help__subcmd__explain"
                 ;;
             kmeshctl__subcmd__help,help)
                 cmd="kmeshctl__subcmd__help__subcmd__help"
@@ -65,7 +71,7 @@ _kmeshctl() {
 
     case "${cmd}" in
         kmeshctl)
-            opts="-v -h -V --bpf-root --cgroup --state-dir --run-dir --verbose --color --help --version dump restore verify purge completions man help"
+            opts="-v -h -V --bpf-root --cgroup --state-dir --run-dir --verbose --color --help --version dump restore verify purge explain completions man help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -186,8 +192,70 @@ _kmeshctl() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        kmeshctl__subcmd__explain)
+            opts="-o -v -h --from --to --family --protocol --v6only --bind --output --bpf-root --cgroup --state-dir --run-dir --verbose --color --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --from)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --to)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --family)
+                    COMPREPLY=($(compgen -W "4 6" -- "${cur}"))
+                    return 0
+                    ;;
+                --protocol)
+                    COMPREPLY=($(compgen -W "tcp udp" -- "${cur}"))
+                    return 0
+                    ;;
+                --bind)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --output)
+                    COMPREPLY=($(compgen -W "table json" -- "${cur}"))
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -W "table json" -- "${cur}"))
+                    return 0
+                    ;;
+                --bpf-root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --cgroup)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --state-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --run-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         kmeshctl__subcmd__help)
-            opts="dump restore verify purge completions man help"
+            opts="dump restore verify purge explain completions man help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -215,6 +283,20 @@ _kmeshctl() {
             return 0
             ;;
         kmeshctl__subcmd__help__subcmd__dump)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        kmeshctl__subcmd__help__subcmd__explain)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )

@@ -38,6 +38,7 @@ complete -c kmeshctl -n "__fish_kmeshctl_needs_command" -f -a "dump" -d 'Show wh
 complete -c kmeshctl -n "__fish_kmeshctl_needs_command" -f -a "restore" -d 'Make the kernel\'s tables say what a snapshot says'
 complete -c kmeshctl -n "__fish_kmeshctl_needs_command" -f -a "verify" -d 'Check pins, links, programs, tables and pods, and the tables against a snapshot'
 complete -c kmeshctl -n "__fish_kmeshctl_needs_command" -f -a "purge" -d 'Remove everything of Kmesh from this node\'s kernel and disk, and prove it'
+complete -c kmeshctl -n "__fish_kmeshctl_needs_command" -f -a "explain" -d 'Say what the kernel would do with a connection now, step by step'
 complete -c kmeshctl -n "__fish_kmeshctl_needs_command" -f -a "completions" -d 'Write a completion script for a shell'
 complete -c kmeshctl -n "__fish_kmeshctl_needs_command" -f -a "man" -d 'Write the manual page'
 complete -c kmeshctl -n "__fish_kmeshctl_needs_command" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
@@ -96,6 +97,25 @@ complete -c kmeshctl -n "__fish_kmeshctl_using_subcommand purge" -l dry-run -d '
 complete -c kmeshctl -n "__fish_kmeshctl_using_subcommand purge" -l stop-daemon -d 'End a daemon that is running (SIGTERM), and wait for its end'
 complete -c kmeshctl -n "__fish_kmeshctl_using_subcommand purge" -s v -l verbose -d 'Say more on standard error'
 complete -c kmeshctl -n "__fish_kmeshctl_using_subcommand purge" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c kmeshctl -n "__fish_kmeshctl_using_subcommand explain" -l from -d 'Who connects: a pod of this node' -r
+complete -c kmeshctl -n "__fish_kmeshctl_using_subcommand explain" -l to -d 'The address and port that are dialled; IPv6 in brackets' -r
+complete -c kmeshctl -n "__fish_kmeshctl_using_subcommand explain" -l family -d 'The family of the socket [default: the address\']' -r -f -a "4\t'An IPv4 socket'
+6\t'An IPv6 socket; it dials IPv4 addresses as v4-mapped'"
+complete -c kmeshctl -n "__fish_kmeshctl_using_subcommand explain" -l protocol -d 'Its protocol' -r -f -a "tcp\t'Steered'
+udp\t'Passes'"
+complete -c kmeshctl -n "__fish_kmeshctl_using_subcommand explain" -l bind -d 'The address that the socket is bound to before it dials' -r
+complete -c kmeshctl -n "__fish_kmeshctl_using_subcommand explain" -s o -l output -d 'How to write it' -r -f -a "table\t'For people'
+json\t'For scripts'"
+complete -c kmeshctl -n "__fish_kmeshctl_using_subcommand explain" -l bpf-root -d 'Kmesh\'s directory on a BPF file system' -r -F
+complete -c kmeshctl -n "__fish_kmeshctl_using_subcommand explain" -l cgroup -d 'The cgroup whose connections are governed [default: the root of the cgroup2 hierarchy]' -r -F
+complete -c kmeshctl -n "__fish_kmeshctl_using_subcommand explain" -l state-dir -d 'What Kmesh keeps over a reboot' -r -F
+complete -c kmeshctl -n "__fish_kmeshctl_using_subcommand explain" -l run-dir -d 'What Kmesh keeps while it runs' -r -F
+complete -c kmeshctl -n "__fish_kmeshctl_using_subcommand explain" -l color -d 'Colours: `auto` means on a terminal, unless `NO_COLOR` is set' -r -f -a "auto\t'On a terminal'
+always\t'Always'
+never\t'Never'"
+complete -c kmeshctl -n "__fish_kmeshctl_using_subcommand explain" -l v6only -d 'The socket has IPV6_V6ONLY'
+complete -c kmeshctl -n "__fish_kmeshctl_using_subcommand explain" -s v -l verbose -d 'Say more on standard error'
+complete -c kmeshctl -n "__fish_kmeshctl_using_subcommand explain" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c kmeshctl -n "__fish_kmeshctl_using_subcommand completions" -l bpf-root -d 'Kmesh\'s directory on a BPF file system' -r -F
 complete -c kmeshctl -n "__fish_kmeshctl_using_subcommand completions" -l cgroup -d 'The cgroup whose connections are governed [default: the root of the cgroup2 hierarchy]' -r -F
 complete -c kmeshctl -n "__fish_kmeshctl_using_subcommand completions" -l state-dir -d 'What Kmesh keeps over a reboot' -r -F
@@ -114,10 +134,11 @@ always\t'Always'
 never\t'Never'"
 complete -c kmeshctl -n "__fish_kmeshctl_using_subcommand man" -s v -l verbose -d 'Say more on standard error'
 complete -c kmeshctl -n "__fish_kmeshctl_using_subcommand man" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c kmeshctl -n "__fish_kmeshctl_using_subcommand help; and not __fish_seen_subcommand_from dump restore verify purge completions man help" -f -a "dump" -d 'Show what is in the kernel, by name; `dump all -o json` is a snapshot that restore takes'
-complete -c kmeshctl -n "__fish_kmeshctl_using_subcommand help; and not __fish_seen_subcommand_from dump restore verify purge completions man help" -f -a "restore" -d 'Make the kernel\'s tables say what a snapshot says'
-complete -c kmeshctl -n "__fish_kmeshctl_using_subcommand help; and not __fish_seen_subcommand_from dump restore verify purge completions man help" -f -a "verify" -d 'Check pins, links, programs, tables and pods, and the tables against a snapshot'
-complete -c kmeshctl -n "__fish_kmeshctl_using_subcommand help; and not __fish_seen_subcommand_from dump restore verify purge completions man help" -f -a "purge" -d 'Remove everything of Kmesh from this node\'s kernel and disk, and prove it'
-complete -c kmeshctl -n "__fish_kmeshctl_using_subcommand help; and not __fish_seen_subcommand_from dump restore verify purge completions man help" -f -a "completions" -d 'Write a completion script for a shell'
-complete -c kmeshctl -n "__fish_kmeshctl_using_subcommand help; and not __fish_seen_subcommand_from dump restore verify purge completions man help" -f -a "man" -d 'Write the manual page'
-complete -c kmeshctl -n "__fish_kmeshctl_using_subcommand help; and not __fish_seen_subcommand_from dump restore verify purge completions man help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c kmeshctl -n "__fish_kmeshctl_using_subcommand help; and not __fish_seen_subcommand_from dump restore verify purge explain completions man help" -f -a "dump" -d 'Show what is in the kernel, by name; `dump all -o json` is a snapshot that restore takes'
+complete -c kmeshctl -n "__fish_kmeshctl_using_subcommand help; and not __fish_seen_subcommand_from dump restore verify purge explain completions man help" -f -a "restore" -d 'Make the kernel\'s tables say what a snapshot says'
+complete -c kmeshctl -n "__fish_kmeshctl_using_subcommand help; and not __fish_seen_subcommand_from dump restore verify purge explain completions man help" -f -a "verify" -d 'Check pins, links, programs, tables and pods, and the tables against a snapshot'
+complete -c kmeshctl -n "__fish_kmeshctl_using_subcommand help; and not __fish_seen_subcommand_from dump restore verify purge explain completions man help" -f -a "purge" -d 'Remove everything of Kmesh from this node\'s kernel and disk, and prove it'
+complete -c kmeshctl -n "__fish_kmeshctl_using_subcommand help; and not __fish_seen_subcommand_from dump restore verify purge explain completions man help" -f -a "explain" -d 'Say what the kernel would do with a connection now, step by step'
+complete -c kmeshctl -n "__fish_kmeshctl_using_subcommand help; and not __fish_seen_subcommand_from dump restore verify purge explain completions man help" -f -a "completions" -d 'Write a completion script for a shell'
+complete -c kmeshctl -n "__fish_kmeshctl_using_subcommand help; and not __fish_seen_subcommand_from dump restore verify purge explain completions man help" -f -a "man" -d 'Write the manual page'
+complete -c kmeshctl -n "__fish_kmeshctl_using_subcommand help; and not __fish_seen_subcommand_from dump restore verify purge explain completions man help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

@@ -130,6 +130,33 @@ never\:"Never"))' \
 '--help[Print help (see more with '\''--help'\'')]' \
 && ret=0
 ;;
+(explain)
+_arguments "${_arguments_options[@]}" : \
+'--from=[Who connects\: a pod of this node]:POD|ADDRESS:_default' \
+'--to=[The address and port that are dialled; IPv6 in brackets]:ADDRESS:PORT:_default' \
+'--family=[The family of the socket \[default\: the address'\''\]]:FAMILY:((4\:"An IPv4 socket"
+6\:"An IPv6 socket; it dials IPv4 addresses as v4-mapped"))' \
+'--protocol=[Its protocol]:PROTOCOL:((tcp\:"Steered"
+udp\:"Passes"))' \
+'--bind=[The address that the socket is bound to before it dials]:IP:_default' \
+'-o+[How to write it]:OUTPUT:((table\:"For people"
+json\:"For scripts"))' \
+'--output=[How to write it]:OUTPUT:((table\:"For people"
+json\:"For scripts"))' \
+'--bpf-root=[Kmesh'\''s directory on a BPF file system]:BPF_ROOT:_files' \
+'--cgroup=[The cgroup whose connections are governed \[default\: the root of the cgroup2 hierarchy\]]:CGROUP:_files' \
+'--state-dir=[What Kmesh keeps over a reboot]:STATE_DIR:_files' \
+'--run-dir=[What Kmesh keeps while it runs]:RUN_DIR:_files' \
+'--color=[Colours\: \`auto\` means on a terminal, unless \`NO_COLOR\` is set]:WHEN:((auto\:"On a terminal"
+always\:"Always"
+never\:"Never"))' \
+'--v6only[The socket has IPV6_V6ONLY]' \
+'-v[Say more on standard error]' \
+'--verbose[Say more on standard error]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+&& ret=0
+;;
 (completions)
 _arguments "${_arguments_options[@]}" : \
 '--bpf-root=[Kmesh'\''s directory on a BPF file system]:BPF_ROOT:_files' \
@@ -191,6 +218,10 @@ _arguments "${_arguments_options[@]}" : \
 _arguments "${_arguments_options[@]}" : \
 && ret=0
 ;;
+(explain)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
 (completions)
 _arguments "${_arguments_options[@]}" : \
 && ret=0
@@ -219,6 +250,7 @@ _kmeshctl_commands() {
 'restore:Make the kernel'\''s tables say what a snapshot says' \
 'verify:Check pins, links, programs, tables and pods, and the tables against a snapshot' \
 'purge:Remove everything of Kmesh from this node'\''s kernel and disk, and prove it' \
+'explain:Say what the kernel would do with a connection now, step by step' \
 'completions:Write a completion script for a shell' \
 'man:Write the manual page' \
 'help:Print this message or the help of the given subcommand(s)' \
@@ -235,6 +267,11 @@ _kmeshctl__subcmd__dump_commands() {
     local commands; commands=()
     _describe -t commands 'kmeshctl dump commands' commands "$@"
 }
+(( $+functions[_kmeshctl__subcmd__explain_commands] )) ||
+_kmeshctl__subcmd__explain_commands() {
+    local commands; commands=()
+    _describe -t commands 'kmeshctl explain commands' commands "$@"
+}
 (( $+functions[_kmeshctl__subcmd__help_commands] )) ||
 _kmeshctl__subcmd__help_commands() {
     local commands; commands=(
@@ -242,6 +279,7 @@ _kmeshctl__subcmd__help_commands() {
 'restore:Make the kernel'\''s tables say what a snapshot says' \
 'verify:Check pins, links, programs, tables and pods, and the tables against a snapshot' \
 'purge:Remove everything of Kmesh from this node'\''s kernel and disk, and prove it' \
+'explain:Say what the kernel would do with a connection now, step by step' \
 'completions:Write a completion script for a shell' \
 'man:Write the manual page' \
 'help:Print this message or the help of the given subcommand(s)' \
@@ -257,6 +295,11 @@ _kmeshctl__subcmd__help__subcmd__completions_commands() {
 _kmeshctl__subcmd__help__subcmd__dump_commands() {
     local commands; commands=()
     _describe -t commands 'kmeshctl help dump commands' commands "$@"
+}
+(( $+functions[_kmeshctl__subcmd__help__subcmd__explain_commands] )) ||
+_kmeshctl__subcmd__help__subcmd__explain_commands() {
+    local commands; commands=()
+    _describe -t commands 'kmeshctl help explain commands' commands "$@"
 }
 (( $+functions[_kmeshctl__subcmd__help__subcmd__help_commands] )) ||
 _kmeshctl__subcmd__help__subcmd__help_commands() {

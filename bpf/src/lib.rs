@@ -10,6 +10,7 @@ pub mod boot;
 pub mod cgroup;
 pub mod check;
 pub mod clock;
+pub mod explain;
 pub mod files;
 pub mod holders;
 pub mod kernel;

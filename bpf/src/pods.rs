@@ -131,6 +131,16 @@ pub fn list(k: &dyn Kernel, root: &Root) -> Result<Vec<Record>, PodsError> {
     records(k, root).map_err(|source| PodsError::Kernel { op, source })
 }
 
+/// The record of one namespace; empty where there is none. Takes no lock.
+pub fn one(k: &dyn Kernel, root: &Root, cookie: u64) -> Result<Record, PodsError> {
+    let op = || format!("look at the pod of netns cookie {cookie}");
+    let failed = |source| PodsError::Kernel { op: op(), source };
+    let word = word_of(k, cookie).map_err(failed)?;
+    let mut record = Record { cookie, word, uid: None, netns: None };
+    say_dir(&mut record, &k.list(&root.pod(cookie)).map_err(failed)?.unwrap_or_default());
+    Ok(record)
+}
+
 /// Removes the records whose namespace `alive` does not name. `alive` is asked after the records
 /// were listed, under the lock, so that a pod enrolled meanwhile is never taken for dead.
 #[expect(clippy::implicit_hasher, reason = "what `netns::alive_cookies` answers")]
@@ -225,10 +235,15 @@ fn records(k: &dyn Kernel, root: &Root) -> Result<Vec<Record>, KernelError> {
             continue;
         };
         let record = records.entry(cookie).or_insert_with(|| empty(cookie));
-        record.uid = symlink(&entries, UID).map(str::to_owned);
-        record.netns = symlink(&entries, NETNS).map(PathBuf::from);
+        say_dir(record, &entries);
     }
     Ok(records.into_values().collect())
+}
+
+/// What the pod's directory says.
+fn say_dir(record: &mut Record, entries: &[(String, EntryKind)]) {
+    record.uid = symlink(entries, UID).map(str::to_owned);
+    record.netns = symlink(entries, NETNS).map(PathBuf::from);
 }
 
 /// A run of u64 as the map has them.

@@ -47,6 +47,7 @@ fn run(cli: &Cli) -> anyhow::Result<End> {
         Verb::Restore(args) => verbs::restore::run(&ctx, args, &mut out),
         Verb::Verify(args) => verbs::verify::run(&ctx, args, &mut out),
         Verb::Purge(args) => verbs::purge::run(&ctx, args, &mut out),
+        Verb::Explain(args) => verbs::explain::run(&ctx, args, &mut out),
         Verb::Completions(args) => verbs::completions::run(args, &mut out),
         Verb::Man => verbs::man::run(&mut out),
     }?;

@@ -26,7 +26,7 @@ fn text(bytes: &[u8]) -> String {
 
 #[test]
 fn every_verb_explains_itself_with_examples() {
-    for verb in ["dump", "restore", "verify", "purge", "completions"] {
+    for verb in ["dump", "restore", "verify", "explain", "purge", "completions"] {
         let output = run(&[verb, "--help"]);
         assert!(output.status.success(), "{verb}");
         let help = text(&output.stdout);

@@ -31,12 +31,14 @@ use crate::layout::{Limits, ManagerWord, MetaRecord, SettingsWords};
 pub(crate) use backends::Backends;
 pub(crate) use frontends::Frontends;
 pub(crate) use index::NameIndex;
-pub(crate) use names::{Names, chunks_of, is_name, split};
+pub(crate) use names::{Names, chunks_of, is_name, name_at, split};
 pub(crate) use runs::Runs;
 pub(crate) use services::{Place, Services};
 pub(crate) use slots::Slots;
 pub use views::Usage;
-pub(crate) use views::{family_number, kind_number, mode_flags, settings_words};
+pub(crate) use views::{
+    family_number, family_of, kind_number, kind_of, mode_flags, mode_of, settings_words,
+};
 
 /// No index.
 pub(crate) const NONE: u32 = u32::MAX;

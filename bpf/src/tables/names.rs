@@ -9,7 +9,8 @@ use std::hash::BuildHasher;
 use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::runs::Runs;
-use crate::layout::{NAME_CHUNK, NAME_MAX, NameChunk};
+use crate::kernel::{KernelError, Tables};
+use crate::layout::{Map, NAME_CHUNK, NAME_MAX, NameChunk};
 
 /// What a chunk is the start of.
 #[derive(Clone, Copy, Debug, Default)]
@@ -49,6 +50,25 @@ pub(crate) fn split(name: &str) -> impl Iterator<Item = NameChunk> + '_ {
 /// Whether the tables can hold this name.
 pub(crate) fn is_name(text: &str) -> bool {
     !text.is_empty() && text.len() <= NAME_MAX && !text.chars().any(char::is_control)
+}
+
+/// The name that starts at chunk `start`, by look-ups of its chunks alone; where none can be
+/// there, words that say so.
+pub(crate) fn name_at(k: &dyn Tables, start: u32, len: u16) -> Result<String, KernelError> {
+    let unreadable = format!("(unreadable name at chunk {start})");
+    let end = start.saturating_add(chunks_of(usize::from(len)));
+    if usize::from(len) > NAME_MAX || end > k.max_entries(Map::Names)? {
+        return Ok(unreadable);
+    }
+    let mut bytes = Vec::with_capacity(NAME_MAX);
+    for chunk in start..end {
+        let mut piece = [0; NAME_CHUNK];
+        k.lookup(Map::Names, &chunk.to_ne_bytes(), &mut piece)?;
+        bytes.extend_from_slice(&piece);
+    }
+    bytes.truncate(usize::from(len));
+    let text = String::from_utf8(bytes).ok().filter(|text| is_name(text));
+    Ok(text.unwrap_or(unreadable))
 }
 
 impl Names {

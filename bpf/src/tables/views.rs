@@ -48,6 +48,16 @@ pub(crate) fn family_number(family: Family) -> u8 {
     }
 }
 
+/// The family that a record's number says.
+pub(crate) fn family_of(number: u8) -> Family {
+    if number == 6 { Family::V6 } else { Family::V4 }
+}
+
+/// The kind that a record's number says.
+pub(crate) fn kind_of(number: u8) -> Kind {
+    if number == KIND_WAYPOINT { Kind::Waypoint } else { Kind::Service }
+}
+
 /// The number of a kind in a record.
 pub(crate) fn kind_number(kind: Kind) -> u8 {
     match kind {
@@ -66,7 +76,8 @@ pub(crate) fn mode_flags(mode: Mode) -> u16 {
     }
 }
 
-fn mode_of(word: ServiceWord) -> Mode {
+/// The mode that a service word's flags say.
+pub(crate) fn mode_of(word: ServiceWord) -> Mode {
     [Mode::Passthrough, Mode::Strict, Mode::Failover]
         .into_iter()
         .find(|mode| word.has(mode_flags(*mode)))
@@ -214,8 +225,8 @@ impl Have {
         ServiceKey {
             name: shared.name(self, record.name, record.name_len),
             port: record.port,
-            family: if record.family == 6 { Family::V6 } else { Family::V4 },
-            kind: if record.kind == KIND_WAYPOINT { Kind::Waypoint } else { Kind::Service },
+            family: family_of(record.family),
+            kind: kind_of(record.kind),
         }
     }
 

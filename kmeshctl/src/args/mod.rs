@@ -6,6 +6,7 @@
 
 mod completions;
 mod dump;
+mod explain;
 mod purge;
 mod restore;
 mod verify;
@@ -14,6 +15,7 @@ use std::path::PathBuf;
 
 pub use completions::{Completions, Shell};
 pub use dump::{Dump, Format, What};
+pub use explain::{Explain, ExplainFormat, SocketFamily, SocketProtocol};
 pub use purge::Purge;
 pub use restore::{Part, Restore};
 pub use verify::{FindingsFormat, Verify};
@@ -47,6 +49,7 @@ Examples:
   kmeshctl dump all -o json >node.json        save it
   kmeshctl restore node.json                  put it back
   kmeshctl verify                             is everything as it should be?
+  kmeshctl explain --from POD --to IP:PORT    where would this connection go?
   kmeshctl purge                              remove Kmesh from this node's kernel";
 
 /// Where to look.
@@ -89,6 +92,8 @@ pub enum Verb {
     Verify(Verify),
     /// Remove everything of Kmesh from this node's kernel and disk, and prove it.
     Purge(Purge),
+    /// Say what the kernel would do with a connection now, step by step.
+    Explain(Explain),
     /// Write a completion script for a shell.
     Completions(Completions),
     /// Write the manual page.
