@@ -11,22 +11,26 @@ pub const DEFAULT_RUN_DIR: &str = "/run/kmesh";
 
 /// The last snapshot, written by the daemon after each change.
 pub const SNAPSHOT: &str = "snapshot.json";
+/// The state before a restore that waits to be confirmed (`restore --rollback-after`); it is there
+/// only as long as the restore waits.
+pub const ROLLBACK: &str = "rollback.json";
 /// The namespaces' last known modes.
 pub const MODES: &str = "modes.json";
 /// Who the daemon is.
 pub const DAEMON: &str = "kmeshd.json";
 /// Which state of the tables the last snapshot holds.
+pub const LAST_SNAPSHOT: &str = "last-snapshot.json";
+/// When the tables last came to say all that the sources say ([`crate::last_sync`]).
 pub const LAST_SYNC: &str = "last-sync.json";
-
-/// The daemon's control socket.
+/// The daemon's control socket ([`crate::control`]).
 pub const CONTROL: &str = "kmeshd.sock";
 /// The longest path that a Unix socket can have (`sun_path` less its final zero).
 pub const SOCKET_PATH_MAX: usize = 107;
 
 /// Files of the state directory.
-pub const STATE_FILES: &[&str] = &[SNAPSHOT, MODES];
+pub const STATE_FILES: &[&str] = &[SNAPSHOT, ROLLBACK, MODES];
 /// Files of the run directory.
-pub const RUN_FILES: &[&str] = &[DAEMON, LAST_SYNC, CONTROL];
+pub const RUN_FILES: &[&str] = &[DAEMON, LAST_SNAPSHOT, LAST_SYNC, CONTROL];
 
 /// Whether a file is one of `names`, or the unfinished or set-aside copy of one
 /// (`.NAME…`, `NAME.…`).
@@ -41,6 +45,14 @@ pub fn is_own_file(path: &Path, names: &[&str]) -> bool {
     })
 }
 
+/// The process that writes a file aside under this name (`.NAME.PID`), if the name is such a one.
+#[must_use]
+pub fn unfinished_by(path: &Path, names: &[&str]) -> Option<u32> {
+    let file = path.file_name()?.to_str()?.strip_prefix('.')?;
+    let rest = |name: &&str| file.strip_prefix(*name)?.strip_prefix('.')?.parse().ok();
+    names.iter().find_map(rest)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -50,6 +62,9 @@ mod tests {
         for file in ["snapshot.json", ".snapshot.json.1234", "snapshot.json.tmp", "modes.json"] {
             assert!(is_own_file(&Path::new("/state").join(file), STATE_FILES), "{file}");
         }
+        let aside = |file: &str| unfinished_by(&Path::new("/state").join(file), STATE_FILES);
+        assert_eq!(aside(".snapshot.json.1234"), Some(1234));
+        assert_eq!((aside("snapshot.json"), aside(".snapshot.json.x")), (None, None));
         for file in ["snapshot.jsonl", "notes.txt", "snapshot", "kmeshd.json"] {
             assert!(!is_own_file(&Path::new("/state").join(file), STATE_FILES), "{file}");
         }

@@ -57,7 +57,7 @@ impl Record {
     /// Whether its connections pass as if Kmesh were not there.
     #[must_use]
     pub fn bypass(&self) -> bool {
-        self.word.is_some_and(|word| word.flags() & ManagerWord::BYPASS != 0)
+        self.word.is_some_and(ManagerWord::bypass)
     }
 }
 

@@ -29,7 +29,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::admin::{self, Admin};
 use crate::config::{Config, LogFormat};
-use crate::control::{self, Control, Socket};
+use crate::control::{self, Control, MESH_FILE, Socket};
 use crate::http;
 use crate::readiness::Readiness;
 use crate::reconcile::{Order, Start, StartError, Tokens};
@@ -90,6 +90,7 @@ async fn daemon(config: Config, began: Began) -> anyhow::Result<()> {
     let writer = Start {
         place: config.place.clone(),
         here: config.here.clone(),
+        source: format!("{MESH_FILE} {}", config.mesh.display()),
         status: Arc::clone(&status),
         tokens,
         began,
@@ -99,7 +100,7 @@ async fn daemon(config: Config, began: Began) -> anyhow::Result<()> {
 
     let admin = Admin { readiness: readiness.clone(), status: Arc::clone(&status), orders };
     let orders = admin.orders.clone();
-    let control = Control(admin.clone());
+    let control = Control::new(admin.clone(), &config);
     let listening = serve(config.admin, admin).await;
 
     // Another daemon is the better reason why both failed.

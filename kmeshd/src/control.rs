@@ -1,6 +1,7 @@
 //! The control socket, `kmeshd.sock` in the run directory: what only root on this machine may ask.
 //! `POST /hold?ms=N` lets the tables stand still for a moment, for a reader that met a moving
-//! generation; `ms=0` lets them go again.
+//! generation; `ms=0` lets them go again. `GET /status` says how the daemon is, `GET /snapshot`
+//! what it wants the tables to say.
 //!
 //! It refuses everything else with 404. A socket that a dead daemon left is replaced in one step;
 //! its own is removed at the end.
@@ -9,35 +10,135 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use hyper::body::Incoming;
 use hyper::{Method, Request, StatusCode};
+use kmesh_bpf::clock;
+use kmesh_bpf::control::{self, DaemonStatus, STATUS_SCHEMA, SourceStatus, WriterStatus};
 use kmesh_bpf::places::CONTROL;
 use tokio::net::UnixListener;
 use tokio::sync::oneshot;
 
 use crate::admin::Admin;
-use crate::http::{Answer, Door, say};
+use crate::config::Config;
+use crate::http::{Answer, Door, say, say_json, stream_json};
 use crate::reconcile::Order;
+use crate::status::Facts;
 
 /// The longest that writes are held, and how long unless the request says.
 const HOLD: Duration = Duration::from_secs(2);
 
+/// How long the writer may take to say what the tables shall say.
+const SNAPSHOT_WITHIN: Duration = Duration::from_secs(60);
+/// The kind of source that a mesh file is.
+pub(crate) const MESH_FILE: &str = "mesh file";
+
 /// What the control socket answers with.
 #[derive(Clone, Debug)]
-pub struct Control(pub Admin);
+pub struct Control {
+    admin: Admin,
+    node: Arc<str>,
+    mesh: Arc<Path>,
+    /// Since the machine's boot.
+    started: Duration,
+}
 
 impl Door for Control {
     async fn answer(&self, request: Request<Incoming>) -> Answer {
-        match (request.method(), request.uri().path()) {
-            (&Method::POST, "/hold") => self.hold(request.uri().query()).await,
-            _ => say(StatusCode::NOT_FOUND, "here: POST /hold?ms=N\n".to_owned()),
+        let get = matches!(*request.method(), Method::GET | Method::HEAD);
+        match request.uri().path() {
+            control::STATUS if get => self.status().await,
+            control::SNAPSHOT if get => self.snapshot().await,
+            control::HOLD if request.method() == Method::POST => {
+                self.hold(request.uri().query()).await
+            }
+            _ => say(
+                StatusCode::NOT_FOUND,
+                "here: GET /status, GET /snapshot, POST /hold?ms=N\n".to_owned(),
+            ),
         }
     }
 }
 
 impl Control {
+    /// What `config` says of this daemon, and what `admin` knows of it.
+    #[must_use]
+    pub fn new(admin: Admin, config: &Config) -> Self {
+        Self {
+            admin,
+            node: config.here.node.clone(),
+            mesh: config.mesh.as_path().into(),
+            started: clock::since_boot(),
+        }
+    }
+
+    async fn status(&self) -> Answer {
+        self.admin.observe().await;
+        let facts = self.admin.status.facts().clone();
+        match serde_json::to_string_pretty(&self.describe(&facts)) {
+            Ok(text) => say_json(text + "\n"),
+            Err(error) => say(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+        }
+    }
+
+    fn describe(&self, facts: &Facts) -> DaemonStatus {
+        let pending = self.admin.readiness.pending();
+        let ago = |at: Instant| at.elapsed().as_secs();
+        let source = SourceStatus {
+            kind: MESH_FILE.to_owned(),
+            name: self.mesh.display().to_string(),
+            complete: facts.taken_at.is_some(),
+            taken_seconds_ago: facts.taken_at.map(ago),
+            refused: facts.refused.clone(),
+        };
+        let writer = WriterStatus {
+            generation: facts.generation,
+            last_sync_seconds_ago: facts.last_sync.map(ago),
+            last_write_seconds_ago: facts.last_write.map(|(at, _)| ago(at)),
+            last_write_elements: facts.last_write.map(|(_, elements)| elements).unwrap_or_default(),
+            errors: facts.apply_errors,
+            failing: facts.failing.clone(),
+            held: facts.held.is_some_and(|until| Instant::now() < until),
+        };
+        DaemonStatus {
+            schema_version: STATUS_SCHEMA,
+            pid: std::process::id(),
+            started_at_seconds: self.started.as_secs(),
+            uptime_seconds: clock::since_boot().saturating_sub(self.started).as_secs(),
+            node: self.node.to_string(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            ready: pending.is_empty(),
+            pending,
+            sources: vec![source],
+            services: facts.model.0 as u64,
+            workloads: facts.model.1 as u64,
+            policies_unenforced: facts.policies as u64,
+            pods_managed: facts.pods_managed as u64,
+            pods_bypassed: facts.pods_bypassed as u64,
+            pods_waiting: facts.pods_waiting.clone(),
+            writer,
+        }
+    }
+
+    async fn snapshot(&self) -> Answer {
+        let (done, wanted) = oneshot::channel();
+        let asked = self.admin.orders.send(Order::Snapshot(done)).is_ok();
+        let busy = || say(StatusCode::SERVICE_UNAVAILABLE, "the writer is busy\n".to_owned());
+        if !asked {
+            return busy();
+        }
+        match tokio::time::timeout(SNAPSHOT_WITHIN, wanted).await {
+            Ok(Ok(Some(snapshot))) => stream_json(move |out| snapshot.write_json(out)),
+            Ok(Ok(None)) => {
+                let said = "the source has not yet given a complete answer\n";
+                say(StatusCode::SERVICE_UNAVAILABLE, said.to_owned())
+            }
+            _ => busy(),
+        }
+    }
+
     async fn hold(&self, query: Option<&str>) -> Answer {
         let asked = query.and_then(|query| query.strip_prefix("ms="));
         let time = match asked.map(str::parse) {
@@ -48,7 +149,7 @@ impl Control {
             }
         };
         let (done, held) = oneshot::channel();
-        let asked = self.0.orders.send(Order::Hold(time, done)).is_ok();
+        let asked = self.admin.orders.send(Order::Hold(time, done)).is_ok();
         if asked && matches!(tokio::time::timeout(HOLD, held).await, Ok(Ok(()))) {
             say(StatusCode::OK, "held\n".to_owned())
         } else {

@@ -7,7 +7,8 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http_body_util::Full;
+use http_body_util::channel::{Channel, Sender};
+use http_body_util::{Either, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::server::conn::http1;
@@ -23,10 +24,11 @@ use tracing::debug;
 const CONNECTIONS: usize = 32;
 /// How long a client may take to send its request.
 const PATIENCE: Duration = Duration::from_secs(5);
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 
 /// What is answered.
-pub(crate) type Answer = Response<Full<Bytes>>;
+pub(crate) type Answer = Response<Either<Full<Bytes>, Channel<Bytes>>>;
 
 /// Where requests come in.
 pub(crate) trait Listen: Send + Sync + 'static {
@@ -94,8 +96,56 @@ pub(crate) async fn serve(listener: impl Listen, door: impl Door) {
 
 /// An answer of plain text.
 pub(crate) fn say(status: StatusCode, text: String) -> Answer {
-    let mut answer = Response::new(Full::from(text));
+    let mut answer = Response::new(Either::Left(Full::from(text)));
     *answer.status_mut() = status;
     answer.headers_mut().insert(CONTENT_TYPE, TEXT);
     answer
+}
+
+/// An answer of JSON.
+pub(crate) fn say_json(text: String) -> Answer {
+    let mut answer = say(StatusCode::OK, text);
+    answer.headers_mut().insert(CONTENT_TYPE, JSON);
+    answer
+}
+
+/// Pieces of a streamed answer, in bytes.
+const PIECE: usize = 64 * 1024;
+
+/// An answer of JSON that `write` writes while it is sent, from a thread of its own; no faster
+/// than it is read.
+pub(crate) fn stream_json(
+    write: impl FnOnce(&mut dyn io::Write) -> io::Result<()> + Send + 'static,
+) -> Answer {
+    let (pieces, body) = Channel::new(2);
+    let runtime = tokio::runtime::Handle::current();
+    tokio::task::spawn_blocking(move || {
+        let mut out = io::BufWriter::with_capacity(PIECE, Pieces { pieces, runtime });
+        let done = write(&mut out).and_then(|()| io::Write::flush(&mut out));
+        if let Err(error) = done {
+            // The reader went away: nobody misses the end.
+            debug!(%error, "streamed answer");
+        }
+    });
+    let mut answer = Response::new(Either::Right(body));
+    answer.headers_mut().insert(CONTENT_TYPE, JSON);
+    answer
+}
+
+/// Writes into the body of an answer.
+struct Pieces {
+    pieces: Sender<Bytes>,
+    runtime: tokio::runtime::Handle,
+}
+
+impl io::Write for Pieces {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let piece = Bytes::copy_from_slice(bytes);
+        let sent = self.runtime.block_on(self.pieces.send_data(piece));
+        sent.map(|()| bytes.len()).map_err(|_| io::ErrorKind::BrokenPipe.into())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }

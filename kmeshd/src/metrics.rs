@@ -133,7 +133,7 @@ impl Mesh {
         gauge(to, "kmesh_policies_unenforced", help, facts.policies as u64)?;
         gauge(to, "kmesh_pods", "pods enrolled by this process", facts.pods as u64)?;
         let help = "pods whose network namespace is not there";
-        gauge(to, "kmesh_pods_waiting", help, facts.pods_waiting as u64)
+        gauge(to, "kmesh_pods_waiting", help, facts.pods_waiting.len() as u64)
     }
 
     fn maps(to: &mut DescriptorEncoder, facts: &Facts) -> Encoded {

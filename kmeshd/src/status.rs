@@ -71,8 +71,16 @@ pub struct Facts {
     pub files_taken: u64,
     /// Mesh files refused.
     pub files_refused: u64,
-    /// Why the last one was, while it is the last one.
+    /// When the last one was taken.
+    pub taken_at: Option<Instant>,
+    /// Why the last one was refused, while it is the last one.
     pub refused: Option<String>,
+    /// When the writer last wrote, and how many elements.
+    pub last_write: Option<(Instant, u64)>,
+    /// Why the last change did not take hold, while it is the last one.
+    pub failing: Option<String>,
+    /// Until when writes are held back for a reader.
+    pub held: Option<Instant>,
     /// Snapshots that could not be written.
     pub snapshot_errors: u64,
     /// Services and workloads that the sources name.
@@ -81,8 +89,12 @@ pub struct Facts {
     pub policies: usize,
     /// Pods that are enrolled.
     pub pods: usize,
-    /// Pods whose namespace is not there.
-    pub pods_waiting: usize,
+    /// Pods of `map_of_manager` that pass.
+    pub pods_bypassed: usize,
+    /// Pods of `map_of_manager` that are governed.
+    pub pods_managed: usize,
+    /// Pods whose namespace is not there, and why.
+    pub pods_waiting: Vec<String>,
     /// How full the maps are.
     pub usage: Vec<Usage>,
     /// `kmesh_stats`, summed over CPUs, by index.
@@ -105,12 +117,18 @@ impl Default for Status {
             cost: Applied::default(),
             files_taken: 0,
             files_refused: 0,
+            taken_at: None,
             refused: None,
+            last_write: None,
+            failing: None,
+            held: None,
             snapshot_errors: 0,
             model: (0, 0),
             policies: 0,
             pods: 0,
-            pods_waiting: 0,
+            pods_bypassed: 0,
+            pods_managed: 0,
+            pods_waiting: Vec::new(),
             usage: Vec::new(),
             counters: Vec::new(),
         }))

@@ -190,6 +190,8 @@ impl BackendWord {
     pub const V6: u32 = 4;
     /// The workload is a waypoint: its own connections meet none.
     pub const WAYPOINT: u32 = 8;
+    /// No frontend leads to it: it shares its node's addresses (for `verify`; no program looks).
+    pub const NO_ADDRESS: u32 = 16;
 
     /// A word with this IPv4 address (its flag is set here) and these other flags.
     #[must_use]
@@ -262,6 +264,12 @@ impl ManagerWord {
     #[must_use]
     pub fn flags(self) -> u8 {
         (self.0 >> 40 & 0xff) as u8
+    }
+
+    /// Whether the pod's connections pass as if Kmesh were not there.
+    #[must_use]
+    pub fn bypass(self) -> bool {
+        self.flags() & Self::BYPASS != 0
     }
 
     /// The tag of the cookie that this value was written for.

@@ -12,8 +12,9 @@ use std::time::{Duration, Instant};
 
 use kmesh_bpf::files::{FileError, replace};
 use kmesh_bpf::kernel::Kernel;
+use kmesh_bpf::last_sync::LastSync;
 use kmesh_bpf::pins::Root;
-use kmesh_bpf::places::{LAST_SYNC, SNAPSHOT, STATE_FILES, is_own_file};
+use kmesh_bpf::places::{LAST_SNAPSHOT, LAST_SYNC, SNAPSHOT, STATE_FILES, is_own_file};
 use kmesh_bpf::pods;
 use kmesh_bpf::snapshot::{About, PodEntry, PodMode, Snapshot, SnapshotError};
 use kmesh_bpf::tables::Have;
@@ -26,13 +27,15 @@ use crate::status::Status;
 
 /// How long after a change the snapshot is written: changes come in bursts.
 const SETTLE: Duration = Duration::from_secs(1);
+/// How often the last sync is noted at most.
+const NOTE: Duration = Duration::from_secs(1);
 /// How long after a failure it is tried again.
 const AGAIN: Duration = Duration::from_secs(30);
 
 /// Which state the snapshot holds.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct LastSync {
+struct LastSnapshot {
     boot_id: String,
     generation: u64,
     bytes: u64,
@@ -59,6 +62,8 @@ pub(super) struct Keeper {
     /// The generation that the file holds.
     kept: Option<u64>,
     due: Option<Instant>,
+    /// When the last sync was noted.
+    noted: Option<Instant>,
     writing: Option<(u64, Receiver<bool>)>,
 }
 
@@ -73,6 +78,7 @@ impl Keeper {
             boot_id,
             kept: None,
             due: None,
+            noted: None,
             writing: None,
         };
         keeper.kept = keeper.kept_generation();
@@ -91,8 +97,8 @@ impl Keeper {
 
     /// What the run directory says of the file, if that is still the file.
     fn kept_generation(&self) -> Option<u64> {
-        let text = fs::read(self.run_dir.join(LAST_SYNC)).ok()?;
-        let last: LastSync = serde_json::from_slice(&text).ok()?;
+        let text = fs::read(self.run_dir.join(LAST_SNAPSHOT)).ok()?;
+        let last: LastSnapshot = serde_json::from_slice(&text).ok()?;
         let bytes = fs::metadata(self.file()).ok()?.len();
         let same = Some(&last.boot_id) == self.boot_id.as_ref() && last.bytes == bytes;
         same.then_some(last.generation)
@@ -129,6 +135,21 @@ impl Keeper {
         };
         if !same {
             self.due = Some(Instant::now() + SETTLE);
+        }
+    }
+
+    /// The tables say all that the sources say, now: a note for those who ask when the daemon is
+    /// gone. It may be lost, so a failure is no more than a word.
+    pub(super) fn note_sync(&mut self, source: &str) {
+        if self.noted.is_some_and(|noted| noted.elapsed() < NOTE) {
+            return;
+        }
+        self.noted = Some(Instant::now());
+        let note = LastSync::now(self.boot_id.clone().unwrap_or_default(), vec![source.to_owned()]);
+        let text = serde_json::to_vec(&note).unwrap_or_default();
+        let noted = replace(&self.run_dir, LAST_SYNC, &mut |file| file.write_all(&text));
+        if let Err(why) = noted {
+            debug!("note the last sync: {}", crate::chain(&why));
         }
     }
 
@@ -192,9 +213,9 @@ impl Keeper {
         self.writing = Some((generation, done));
         std::thread::spawn(move || {
             let wrote = write(&snapshot, &state_dir).and_then(|bytes| {
-                let last = LastSync { boot_id, generation, bytes };
+                let last = LastSnapshot { boot_id, generation, bytes };
                 let text = serde_json::to_vec(&last).unwrap_or_default();
-                replace(&run_dir, LAST_SYNC, &mut |file| file.write_all(&text)).map(|_| ())
+                replace(&run_dir, LAST_SNAPSHOT, &mut |file| file.write_all(&text)).map(|_| ())
             });
             if let Err(why) = &wrote {
                 error!("keep the last snapshot: {}; trying again in 30 s", crate::chain(why));

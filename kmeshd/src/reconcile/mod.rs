@@ -24,6 +24,7 @@ use kmesh_bpf::check::{self, Finding, Severity};
 use kmesh_bpf::kernel::Kernel;
 use kmesh_bpf::layout::{COUNTERS, Hook, Map};
 use kmesh_bpf::lock::WriterLock;
+use kmesh_bpf::snapshot::{About, Snapshot};
 use kmesh_bpf::tables::Have;
 use tokio::sync::oneshot;
 use tracing::{debug, error, info, warn};
@@ -59,6 +60,8 @@ pub enum Order {
     Observe(oneshot::Sender<()>),
     /// Write nothing for so long; answered when it is so.
     Hold(Duration, oneshot::Sender<()>),
+    /// Say what the tables shall say; `None` before the source's first complete answer.
+    Snapshot(oneshot::Sender<Option<Snapshot>>),
     /// End, and leave everything as it is.
     Stop,
 }
@@ -76,6 +79,8 @@ pub struct Tokens {
 pub struct Writer<K> {
     k: K,
     place: Place,
+    /// The source, as people name it.
+    source: String,
     _lock: Option<WriterLock>,
     desired: Desired,
     have: Have,
@@ -128,10 +133,24 @@ impl<K: Kernel> Writer<K> {
             }
             Order::Hold(time, done) => {
                 self.held = Some(Instant::now() + time.min(HOLD));
+                self.status.facts().held = self.held;
                 let _ = done.send(());
+            }
+            Order::Snapshot(done) => {
+                let _ = done.send(self.complete.then(|| self.wanted()));
             }
             Order::Stop => {}
         }
+    }
+
+    /// What the tables shall say.
+    fn wanted(&self) -> Snapshot {
+        let about = About {
+            node: Some(self.desired.here.node.to_string()),
+            boot_id: self.keeper.boot_id(),
+            ..About::default()
+        };
+        Snapshot::of_change(&compile::everything(&self.desired), about)
     }
 
     fn take(&mut self, mut model: Model) {
@@ -150,6 +169,7 @@ impl<K: Kernel> Writer<K> {
         self.tokens.file = None;
         let mut facts = self.status.facts();
         facts.files_taken += 1;
+        facts.taken_at = Some(Instant::now());
         facts.refused = None;
         facts.policies = policies;
         facts.model = self.desired.counts();
@@ -218,8 +238,13 @@ impl<K: Kernel> Writer<K> {
                 facts.cost.graces += applied.graces;
                 facts.cost.retries += applied.retries;
                 facts.last_sync = Some(Instant::now());
+                if applied.elements > 0 {
+                    facts.last_write = Some((Instant::now(), applied.elements));
+                }
+                facts.failing = None;
                 facts.generation = self.have.meta().generation;
                 drop(facts);
+                self.keeper.note_sync(&self.source);
                 self.pods.enrol_all();
                 self.keeper.note(self.have.meta().generation);
                 self.unverified = self.tokens.sync.is_some();
@@ -232,7 +257,10 @@ impl<K: Kernel> Writer<K> {
         // Which part was written is not known: next time everything is compared.
         self.desired.mark_all();
         let said = crate::chain(why);
-        self.status.facts().apply_errors += 1;
+        let mut facts = self.status.facts();
+        facts.apply_errors += 1;
+        facts.failing = Some(said.clone());
+        drop(facts);
         if let Some(token) = &self.tokens.sync {
             token.because(&said);
         }
@@ -321,7 +349,10 @@ impl<K: Kernel> Writer<K> {
         if let Err(error) = self.have.refresh_managers(&self.k) {
             debug!("{}", crate::chain(&error));
         }
+        let bypassed = self.have.managers().iter().filter(|(_, word)| word.bypass()).count();
         let mut facts = self.status.facts();
+        facts.pods_bypassed = bypassed;
+        facts.pods_managed = self.have.managers().len() - bypassed;
         facts.counters = counters;
         facts.usage = self.have.usage();
         facts.generation = self.have.meta().generation;

@@ -79,7 +79,8 @@ impl Pods {
         self.sweep(k, root, have);
         let mut facts = status.facts();
         facts.pods = self.enrolled.len();
-        facts.pods_waiting = self.waiting.len();
+        facts.pods_waiting =
+            self.waiting.iter().map(|(uid, why)| format!("{uid}: {why}")).collect();
     }
 
     fn wait_for(&mut self, pod: &Pod, why: String) {

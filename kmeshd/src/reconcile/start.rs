@@ -52,6 +52,8 @@ pub struct Start {
     pub place: Place,
     /// Which node this is.
     pub here: Here,
+    /// The source, as people name it.
+    pub source: String,
     /// Shared facts.
     pub status: Arc<Status>,
     /// What holds readiness back.
@@ -87,6 +89,7 @@ impl Start {
         Writer {
             k,
             place: self.place,
+            source: self.source,
             _lock: lock,
             desired: Desired::new(self.here),
             have,

@@ -65,6 +65,7 @@ impl Machine {
                 waypoint_port: 15019,
                 settings: Settings::default(),
             },
+            source: "mesh file /mesh".to_owned(),
             status: Arc::clone(&self.status),
             tokens: Tokens {
                 file: Some(self.readiness.hold("mesh file", "not read yet")),

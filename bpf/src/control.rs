@@ -1,0 +1,90 @@
+//! What the daemon and `kmeshctl` say to each other at the control socket: paths, and the form of
+//! `GET /status`. Both sides stand on this; neither imports the other.
+//!
+//! A reader takes fields that it does not know; a field that changes its meaning raises
+//! [`STATUS_SCHEMA`].
+
+use serde::{Deserialize, Serialize};
+
+/// The schema of [`DaemonStatus`].
+pub const STATUS_SCHEMA: u32 = 1;
+/// `GET`: [`DaemonStatus`] as JSON.
+pub const STATUS: &str = "/status";
+/// `GET`: what the daemon wants the tables to say, as a snapshot without pods.
+pub const SNAPSHOT: &str = "/snapshot";
+/// `POST`, with `?ms=N`: no writes for so long.
+pub const HOLD: &str = "/hold";
+
+/// What the daemon says of itself. Ages are in seconds, as of the answer.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DaemonStatus {
+    /// [`STATUS_SCHEMA`] of who wrote it.
+    pub schema_version: u32,
+    /// Process id, as the daemon sees it.
+    pub pid: u32,
+    /// When it started, in seconds since boot (`CLOCK_BOOTTIME`).
+    pub started_at_seconds: u64,
+    /// How long it runs.
+    pub uptime_seconds: u64,
+    /// The node's name.
+    pub node: String,
+    /// Its version.
+    pub version: String,
+    /// Whether it is ready.
+    pub ready: bool,
+    /// What it waits for: "name: why".
+    pub pending: Vec<String>,
+    /// Where its model comes from.
+    pub sources: Vec<SourceStatus>,
+    /// Services that the sources name.
+    pub services: u64,
+    /// Workloads that the sources name.
+    pub workloads: u64,
+    /// Authorization policies that are kept and not enforced.
+    pub policies_unenforced: u64,
+    /// Pods whose connections are governed.
+    pub pods_managed: u64,
+    /// Pods that are enrolled and pass.
+    pub pods_bypassed: u64,
+    /// Pods that wait for their network namespace: why, by uid.
+    pub pods_waiting: Vec<String>,
+    /// What the writer did.
+    pub writer: WriterStatus,
+}
+
+/// A source of the model.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SourceStatus {
+    /// "mesh file".
+    pub kind: String,
+    /// The file's path.
+    pub name: String,
+    /// It has given a complete answer.
+    pub complete: bool,
+    /// When it last answered something that could be used.
+    pub taken_seconds_ago: Option<u64>,
+    /// Why its last answer was refused; the one before is in force.
+    pub refused: Option<String>,
+}
+
+/// What the writer did.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WriterStatus {
+    /// Of `kmesh_meta`.
+    pub generation: u64,
+    /// When the tables last came to say all that the sources say.
+    pub last_sync_seconds_ago: Option<u64>,
+    /// When it last wrote something.
+    pub last_write_seconds_ago: Option<u64>,
+    /// Map elements that it wrote then.
+    pub last_write_elements: u64,
+    /// Changes that did not take hold.
+    pub errors: u64,
+    /// Why the last change did not, while it is the last.
+    pub failing: Option<String>,
+    /// Writes are held back for a reader.
+    pub held: bool,
+}
