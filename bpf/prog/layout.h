@@ -112,6 +112,7 @@ enum kmesh_backend_flag {
 	KMESH_BACKEND_V4 = 2,       /* the IPv4 address is set */
 	KMESH_BACKEND_V6 = 4,       /* the IPv6 address is set */
 	KMESH_BACKEND_WAYPOINT = 8, /* is a waypoint: its own traffic meets none */
+	KMESH_BACKEND_NO_ADDRESS = 16, /* no frontend leads to it: it shares its node's addresses */
 };
 
 /* 64 bytes. The addresses never change while the record is reachable; the two

@@ -160,18 +160,32 @@ fn describe(pid: Option<i32>) -> Holder {
 /// Refuses what is not on a BPF file system, and one that ends with this container.
 fn check_place(root: &Root, own_place: bool) -> Result<(), LockError> {
     check_bpffs(root)?;
-    if own_place || root.path() != Path::new(DEFAULT_ROOT) {
+    if own_place || is_hosts(root)? {
         return Ok(());
+    }
+    Err(LockError::Vanishes { root: root.path().to_owned() })
+}
+
+/// Whether the BPF file system under the default root is the machine's, not a container's own.
+/// Any other root is a place of one's own, and right.
+///
+/// Where the machine's first process can be seen, its mount is compared; elsewhere a mount that
+/// has no peer outside this mount namespace is a container's own.
+pub fn is_hosts(root: &Root) -> Result<bool, LockError> {
+    let place = existing(root.path());
+    if root.path() != Path::new(DEFAULT_ROOT) {
+        return Ok(true);
+    }
+    if sees_first_process() {
+        let device = |path: &Path| std::fs::metadata(path).map(|said| said.dev());
+        let host = Path::new("/proc/1/root").join(place.strip_prefix("/").unwrap_or(place));
+        if let (Ok(host), Ok(here)) = (device(&host), device(place)) {
+            return Ok(host == here);
+        }
     }
     let mounts = mounts::of(None).map_err(|source| on(root, "find the mount of", source))?;
-    let place = existing(root.path());
-    let Some(mount) = mounts::at(&mounts, place) else {
-        return Ok(());
-    };
-    if vanishes(&mount, in_first_mount_namespace()) {
-        return Err(LockError::Vanishes { root: root.path().to_owned() });
-    }
-    Ok(())
+    let mount = mounts::at(&mounts, place);
+    Ok(!mount.is_some_and(|mount| vanishes(&mount, in_first_mount_namespace())))
 }
 
 /// Whether a BPF file system ends with this container: it is seen from a mount namespace other
@@ -188,10 +202,14 @@ fn vanishes(mount: &MountInfo, first_mount_namespace: bool) -> bool {
 /// namespace of its own it is not: the process 1 that it sees is the container's.
 fn in_first_mount_namespace() -> bool {
     let link = |path| std::fs::read_link(path).ok();
-    let initial_pids = link("/proc/self/ns/pid")
-        .is_some_and(|pids| pids.as_os_str() == netns::INITIAL_PID_NAMESPACE);
     let own = link("/proc/self/ns/mnt");
-    initial_pids && own.is_some() && own == link("/proc/1/ns/mnt")
+    sees_first_process() && own.is_some() && own == link("/proc/1/ns/mnt")
+}
+
+/// Whether process 1, as seen from here, is the machine's first.
+fn sees_first_process() -> bool {
+    std::fs::read_link("/proc/self/ns/pid")
+        .is_ok_and(|pids| pids.as_os_str() == netns::INITIAL_PID_NAMESPACE)
 }
 
 fn check_bpffs(root: &Root) -> Result<(), LockError> {

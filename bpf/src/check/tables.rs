@@ -1,9 +1,13 @@
 //! What is wrong with the tables themselves.
 
+use std::net::IpAddr;
+
+use hashbrown::HashSet;
+
 use super::{Finding, Severity};
 use crate::layout::{
-    BackendRecord, EndpointWord, FrontendKey, FrontendWord, KIND_WAYPOINT, ServiceRecord,
-    ServiceWord, WaypointWord, cookie_tag,
+    BackendRecord, BackendWord, EndpointWord, FrontendKey, FrontendWord, KIND_WAYPOINT,
+    ServiceRecord, ServiceWord, WaypointWord, cookie_tag,
 };
 use crate::tables::{Consistency, Have};
 
@@ -14,11 +18,11 @@ const SYNC: &str = "start kmeshd, which mends it, or: kmeshctl restore SNAPSHOT"
 /// What mends one pod's word.
 const ENROL: &str = "start kmeshd, which enrols its pods again";
 
-/// What is wrong with the tables: sorted, empty when all is well. A backend that nothing
-/// leads to is fine: so is a host-network workload that serves nothing.
+/// What is wrong with the tables: sorted, empty when all is well. A host-network workload that
+/// serves nothing is fine: its record says that no address leads to it.
 #[must_use]
 pub fn check(have: &Have) -> Vec<Finding> {
-    let mut checker = Checker { have, findings: Vec::new() };
+    let mut checker = Checker { have, findings: Vec::new(), used: None };
     checker.generation();
     for (key, word) in have.frontends.iter() {
         checker.frontend(&key, word);
@@ -38,6 +42,15 @@ pub fn check(have: &Have) -> Vec<Finding> {
 struct Checker<'a> {
     have: &'a Have,
     findings: Vec<Finding>,
+    /// Backends that services or pods lead to, once that is asked.
+    used: Option<HashSet<u32>>,
+}
+
+/// Backends that services or pods lead to.
+fn backends_in_use(have: &Have) -> HashSet<u32> {
+    let slots = have.services.iter().flat_map(|(_, record)| have.slots.of(record));
+    let pods = have.managers.values().filter_map(|word| word.backend());
+    slots.map(|word| word.backend()).chain(pods).collect()
 }
 
 impl Checker<'_> {
@@ -168,6 +181,34 @@ impl Checker<'_> {
         }
         self.waypoint(&object, record.waypoint_v4);
         self.waypoint(&object, record.waypoint_v6);
+        self.found(&object, index, record);
+    }
+
+    /// A workload with addresses of its own is found by them, and nobody else is.
+    fn found(&mut self, object: &dyn Fn() -> String, index: u32, record: &BackendRecord) {
+        let have = self.have;
+        if record.word.has(BackendWord::NO_ADDRESS) {
+            return;
+        }
+        let dialled = record.word.v4().map(IpAddr::V4).into_iter();
+        for address in dialled.chain(record.v6().map(IpAddr::V6)) {
+            let leads = have.frontends.get(&FrontendKey::workload(address));
+            let other = leads.map(FrontendWord::index).filter(|other| *other != index);
+            if let Some(other) = other.and_then(|other| have.backends.get(other)) {
+                let uid = have.record_uid(other);
+                let problem = format!("duplicate address: {address} is also that of {uid}");
+                self.say("references", object(), problem);
+            }
+        }
+        if have.frontends.of(FrontendKey::WORKLOAD, index).next().is_none() {
+            let used = self.used.get_or_insert_with(|| backends_in_use(have));
+            let problem = if used.contains(&index) {
+                "no address leads to it: as a source it has no identity, and its waypoint is passed by"
+            } else {
+                "unreferenced: no address, service or pod leads to it"
+            };
+            self.say("references", object(), problem);
+        }
     }
 
     fn managers(&mut self) {

@@ -110,6 +110,9 @@ impl<'a> Draft<'a> {
         if workload.is_waypoint {
             flags |= BackendWord::WAYPOINT;
         }
+        if workload.addresses.is_empty() {
+            flags |= BackendWord::NO_ADDRESS;
+        }
         let (name, name_len) = self.intern(uid);
         let identity = workload.identity.as_deref().map(|identity| self.intern(identity));
         let (identity, identity_len) = identity.unwrap_or_default();

@@ -8,6 +8,7 @@
 //! names what mends it. Nothing is written, no lock is taken.
 
 mod hooks;
+mod host;
 mod maps;
 mod pods;
 #[cfg(test)]
@@ -20,6 +21,7 @@ use serde::Serialize;
 use crate::attach::AttachError;
 use crate::check::{self, Finding, Severity};
 use crate::kernel::{Kernel, KernelError};
+use crate::lock::{self, LockError};
 use crate::netns::NetnsError;
 use crate::pins::Root;
 use crate::pods::PodsError;
@@ -65,9 +67,40 @@ pub enum VerifyError {
     /// The pods could not be listed.
     #[error("look at the pods")]
     Pods(#[source] PodsError),
+    /// Whether a writer is alive is not known.
+    #[error("look at the writer's lock")]
+    Lock(#[source] LockError),
+    /// Whose BPF file system it is is not known.
+    #[error("look at the BPF file system")]
+    FileSystem(#[source] LockError),
     /// Which network namespaces are alive is not known.
     #[error("look at the pods' network namespaces")]
     Alive(#[source] NetnsError),
+}
+
+/// The directories on disk.
+#[derive(Clone, Copy, Debug)]
+pub struct Disk<'a> {
+    /// What outlives a reboot.
+    pub state_dir: &'a Path,
+    /// What does not.
+    pub run_dir: &'a Path,
+}
+
+/// As [`verify`], and looks at the machine around it: the BPF file system, the files on disk.
+pub fn verify_node(
+    k: &mut dyn Kernel,
+    root: &Root,
+    cgroup: &Path,
+    disk: Disk<'_>,
+    against: Option<&Snapshot>,
+) -> Result<Report, VerifyError> {
+    let mut findings: Vec<_> =
+        host::file_system(root).map_err(VerifyError::FileSystem)?.into_iter().collect();
+    let report = verify(k, root, cgroup, against)?;
+    findings.extend(report.findings);
+    findings.extend(host::files(disk.state_dir, disk.run_dir));
+    Ok(Report { findings, moving: report.moving })
 }
 
 /// Looks at everything under `root` and at `cgroup`, and at `against`, if given.
@@ -84,7 +117,10 @@ pub fn verify(
     let maps = maps::look(k, root).map_err(kernel)?;
     let mut findings = maps.findings;
     let mut have = if findings.is_empty() { read(k, &mut findings)? } else { None };
-    let moving = have.as_ref().is_some_and(|have| have.consistency() == Consistency::Moving);
+    let moving = match &have {
+        Some(have) => is_moving(root, have)?,
+        None => false,
+    };
     if moving {
         findings.push(self::moving());
         have = None;
@@ -119,6 +155,15 @@ fn read(k: &dyn Kernel, findings: &mut Vec<Finding>) -> Result<Option<Have>, Ver
     }
 }
 
+/// Whether a writer is at work. An odd generation that nobody holds the lock for is a dead one's.
+fn is_moving(root: &Root, have: &Have) -> Result<bool, VerifyError> {
+    Ok(match have.consistency() {
+        Consistency::Settled => false,
+        Consistency::Moving => true,
+        Consistency::LeftOpen => lock::holder(root).map_err(VerifyError::Lock)?.is_some(),
+    })
+}
+
 fn nothing(root: &Root) -> Finding {
     Finding {
         severity: Severity::Error,
@@ -131,10 +176,10 @@ fn nothing(root: &Root) -> Finding {
 
 fn moving() -> Finding {
     Finding {
-        severity: Severity::Warning,
+        severity: Severity::Error,
         layer: "generation",
         object: "kmesh_meta".to_owned(),
-        problem: "a writer changed the tables under every look".to_owned(),
+        problem: "a writer was at work at every look: the tables were not judged".to_owned(),
         fix: "run kmeshctl verify again".to_owned(),
     }
 }

@@ -135,6 +135,7 @@ fn flags() -> Vec<(String, i64)> {
         ("KMESH_BACKEND_V4", BackendWord::V4.into()),
         ("KMESH_BACKEND_V6", BackendWord::V6.into()),
         ("KMESH_BACKEND_WAYPOINT", BackendWord::WAYPOINT.into()),
+        ("KMESH_BACKEND_NO_ADDRESS", BackendWord::NO_ADDRESS.into()),
         ("KMESH_MANAGED", ManagerWord::MANAGED.into()),
         ("KMESH_BYPASS", ManagerWord::BYPASS.into()),
         ("KMESH_DST_WANTS_METADATA", DstRecord::WANTS_METADATA.into()),

@@ -1,0 +1,85 @@
+//! The machine around the tables: a BPF file system that outlives this container, a rollback that
+//! waits, files that a dead process left unfinished.
+
+use std::path::{Path, PathBuf};
+
+use crate::check::{Finding, Severity};
+use crate::clock::process_start_of;
+use crate::lock::{self, LockError};
+use crate::pins::Root;
+use crate::places::{ROLLBACK, RUN_FILES, STATE_FILES, unfinished_by};
+
+/// A BPF file system that ends with its container is no place for governance.
+pub(super) fn file_system(root: &Root) -> Result<Option<Finding>, LockError> {
+    let own = !lock::is_hosts(root)?;
+    Ok(own.then(|| Finding {
+        severity: Severity::Error,
+        layer: "pins",
+        object: root.path().display().to_string(),
+        problem: "this BPF file system is not the host's: what is pinned here ends with this \
+                  container"
+            .to_owned(),
+        fix: "mount the host's (hostPath /sys/fs/bpf), or name a place of your own: --bpf-root"
+            .to_owned(),
+    }))
+}
+
+/// What waits or was left in the directories on disk.
+pub(super) fn files(state_dir: &Path, run_dir: &Path) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let rollback = state_dir.join(ROLLBACK);
+    if rollback.exists() {
+        findings.push(warning(
+            &rollback,
+            "a restore waits to be confirmed: the state before it comes back when its time is up",
+            "kmeshctl restore --confirm",
+        ));
+    }
+    for (dir, names) in [(state_dir, STATE_FILES), (run_dir, RUN_FILES)] {
+        for path in left(dir, names) {
+            let fix = format!("rm {}", path.display());
+            findings.push(warning(&path, "a process that is gone left it unfinished", &fix));
+        }
+    }
+    findings
+}
+
+/// Files written aside by processes that are gone.
+fn left(dir: &Path, names: &[&str]) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let dead = |path: &PathBuf| {
+        unfinished_by(path, names).is_some_and(|pid| process_start_of(pid).is_none())
+    };
+    let mut left: Vec<_> = entries.map(|entry| entry.path()).filter(dead).collect();
+    left.sort_unstable();
+    left
+}
+
+fn warning(path: &Path, problem: &str, fix: &str) -> Finding {
+    Finding {
+        severity: Severity::Warning,
+        layer: "files",
+        object: path.display().to_string(),
+        problem: problem.to_owned(),
+        fix: fix.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_a_dead_process_left_is_told() {
+        let (state, run) =
+            (tempfile::tempdir().expect("a directory"), tempfile::tempdir().expect("a directory"));
+        let own = format!(".snapshot.json.{}", std::process::id());
+        for file in ["snapshot.json", &own, ".snapshot.json.4000000000", ".other.4000000000"] {
+            std::fs::write(state.path().join(file), "").expect("a file");
+        }
+        let findings = files(state.path(), run.path());
+        let [finding] = findings.as_slice() else { panic!("{findings:#?}") };
+        assert!(finding.object.ends_with("/.snapshot.json.4000000000"), "{finding:?}");
+        assert_eq!(files(&state.path().join("none"), run.path()), []);
+    }
+}
