@@ -6,6 +6,7 @@
 
 pub mod apply;
 pub mod attach;
+pub mod authz;
 pub mod boot;
 pub mod cgroup;
 pub mod check;

@@ -9,7 +9,7 @@ use std::hash::Hash;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
-use ipnet::IpNet;
+use kmesh_bpf::authz::Policy;
 pub use kmesh_bpf::want::{Mode, Name};
 use serde::Deserialize;
 
@@ -196,90 +196,6 @@ pub struct Pod {
     pub netns: String,
     /// Its connections pass as if Kmesh were not there.
     pub bypass: bool,
-}
-
-/// A test of a text in an authorization policy.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum StringMatch {
-    /// The whole text.
-    Exact(String),
-    /// Its beginning.
-    Prefix(String),
-    /// Its end.
-    Suffix(String),
-    /// It is not empty.
-    Presence,
-}
-
-/// A service account in an authorization policy.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Account {
-    /// Its namespace.
-    pub namespace: String,
-    /// Its name.
-    pub service_account: String,
-}
-
-/// One kind of condition: what must match, what must not.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Condition<T> {
-    /// One of these matches (empty: no such condition).
-    pub any: Vec<T>,
-    /// None of these does.
-    pub none: Vec<T>,
-}
-
-/// One match of a rule: all its conditions hold.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Match {
-    /// Namespaces of the source.
-    pub namespaces: Condition<StringMatch>,
-    /// Principals of the source.
-    pub principals: Condition<StringMatch>,
-    /// Service accounts of the source.
-    pub accounts: Condition<Account>,
-    /// Source addresses.
-    pub source_ips: Condition<IpNet>,
-    /// Destination addresses.
-    pub destination_ips: Condition<IpNet>,
-    /// Destination ports, host order.
-    pub destination_ports: Condition<u16>,
-}
-
-/// Where an authorization policy applies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-pub enum PolicyScope {
-    /// Everywhere.
-    Global,
-    /// To the workloads of its namespace.
-    Namespace,
-    /// To the workloads that name it.
-    WorkloadSelector,
-}
-
-/// What an authorization policy does to what it matches.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-pub enum Action {
-    /// Lets it in.
-    Allow,
-    /// Keeps it out.
-    Deny,
-}
-
-/// An authorization policy. Kept as the source says it; nothing enforces it yet.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Policy {
-    /// `namespace/name`.
-    pub name: Name,
-    /// Where it applies.
-    pub scope: PolicyScope,
-    /// What it does.
-    pub action: Action,
-    /// It is only to be logged.
-    pub dry_run: bool,
-    /// Groups of rules of matches.
-    pub groups: Vec<Vec<Vec<Match>>>,
 }
 
 /// Everything that a source says.

@@ -7,10 +7,11 @@ use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
 
-use serde::de::{EnumAccess, Error, MapAccess, SeqAccess, VariantAccess, Visitor};
+use kmesh_bpf::authz::{self, Account, Action, StringMatch};
+use serde::de::{Error, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use crate::model::{Account, Action, PolicyScope, PortPair, Scope, StringMatch};
+use crate::model::{PortPair, Scope};
 
 /// A text, borrowed from the file where it has no escapes.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -296,8 +297,8 @@ pub(super) struct Match {
     pub(super) not_source_ips: Vec<String>,
     pub(super) destination_ips: Vec<String>,
     pub(super) not_destination_ips: Vec<String>,
-    pub(super) destination_ports: Vec<u16>,
-    pub(super) not_destination_ports: Vec<u16>,
+    pub(super) destination_ports: Vec<u64>,
+    pub(super) not_destination_ports: Vec<u64>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -305,68 +306,12 @@ pub(super) struct Match {
 pub(super) struct Policy {
     pub(super) name: String,
     pub(super) namespace: String,
-    pub(super) scope: PolicyScope,
+    pub(super) scope: authz::Scope,
     pub(super) action: Action,
     #[serde(default)]
     pub(super) dry_run: bool,
     #[serde(default)]
     pub(super) rules: Vec<Vec<Vec<Match>>>,
-}
-
-/// `{Exact: x}`, the YAML tag `!Exact x`, or the word `Presence`.
-impl<'de> Deserialize<'de> for StringMatch {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        from.deserialize_any(AnyMatch)
-    }
-}
-
-const KINDS: [&str; 4] = ["Exact", "Prefix", "Suffix", "Presence"];
-
-struct AnyMatch;
-
-impl AnyMatch {
-    fn of<E: Error>(kind: &str, text: String) -> Result<StringMatch, E> {
-        match kind {
-            "Exact" => Ok(StringMatch::Exact(text)),
-            "Prefix" => Ok(StringMatch::Prefix(text)),
-            "Suffix" => Ok(StringMatch::Suffix(text)),
-            _ => Err(E::unknown_variant(kind, &KINDS)),
-        }
-    }
-}
-
-impl<'de> Visitor<'de> for AnyMatch {
-    type Value = StringMatch;
-
-    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str("{Exact: text}, {Prefix: text}, {Suffix: text} or Presence")
-    }
-
-    fn visit_str<E: Error>(self, kind: &str) -> Result<StringMatch, E> {
-        if kind == "Presence" {
-            Ok(StringMatch::Presence)
-        } else {
-            Err(E::unknown_variant(kind, &KINDS))
-        }
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<StringMatch, A::Error> {
-        let (kind, text) = map
-            .next_entry::<String, String>()?
-            .ok_or_else(|| A::Error::custom("an empty match"))?;
-        if map.next_key::<String>()?.is_some() {
-            return Err(A::Error::custom("a match says one of Exact, Prefix, Suffix"));
-        }
-        Self::of(&kind, text)
-    }
-
-    fn visit_enum<A: EnumAccess<'de>>(self, tagged: A) -> Result<StringMatch, A::Error> {
-        let (kind, rest) = tagged.variant::<String>()?;
-        if kind == "Presence" {
-            return rest.unit_variant().map(|()| StringMatch::Presence);
-        }
-        Self::of(&kind, rest.newtype_variant()?)
-    }
 }
 
 /// Visits the items of a list one by one, so that the whole list is never in memory.

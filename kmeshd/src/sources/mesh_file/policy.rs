@@ -3,34 +3,30 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use kmesh_bpf::authz::{Condition, Match, Policy};
 
 use super::format;
-use crate::model::{Condition, Match, Policy};
 
 /// Turns a policy of the file into one of the model; `problem` hears what is wrong with it.
 pub(super) fn policy(from: format::Policy, problem: &mut dyn FnMut(String)) -> Policy {
     let name = format!("{}/{}", from.namespace, from.name);
-    if from.namespace.is_empty() || from.name.is_empty() {
-        problem(format!("policy {name}: name and namespace must not be empty"));
-    }
     let mut say = |what: String| problem(format!("policy {name}: {what}"));
-    let groups = from
-        .rules
-        .into_iter()
-        .map(|group| {
-            group
-                .into_iter()
-                .map(|rule| rule.into_iter().map(|item| one_match(item, &mut say)).collect())
-                .collect()
-        })
-        .collect();
-    Policy {
+    let mut rule = |rule: Vec<format::Match>| {
+        rule.into_iter().map(|item| one_match(item, &mut say)).collect::<Vec<Match>>()
+    };
+    let groups =
+        from.rules.into_iter().map(|group| group.into_iter().map(&mut rule).collect()).collect();
+    let policy = Policy {
         name: name.as_str().into(),
         scope: from.scope,
         action: from.action,
         dry_run: from.dry_run,
         groups,
+    };
+    for wrong in policy.problems() {
+        problem(wrong.to_string());
     }
+    policy
 }
 
 fn one_match(from: format::Match, say: &mut dyn FnMut(String)) -> Match {
@@ -38,9 +34,6 @@ fn one_match(from: format::Match, say: &mut dyn FnMut(String)) -> Match {
         (networks(&from.source_ips, say), networks(&from.not_source_ips, say));
     let destinations = networks(&from.destination_ips, say);
     let not_destinations = networks(&from.not_destination_ips, say);
-    if from.destination_ports.iter().chain(&from.not_destination_ports).any(|port| *port == 0) {
-        say("port 0 is no port".to_owned());
-    }
     Match {
         namespaces: Condition { any: from.namespaces, none: from.not_namespaces },
         principals: Condition { any: from.principals, none: from.not_principals },
@@ -48,10 +41,22 @@ fn one_match(from: format::Match, say: &mut dyn FnMut(String)) -> Match {
         source_ips: Condition { any: sources, none: not_sources },
         destination_ips: Condition { any: destinations, none: not_destinations },
         destination_ports: Condition {
-            any: from.destination_ports,
-            none: from.not_destination_ports,
+            any: ports(&from.destination_ports, say),
+            none: ports(&from.not_destination_ports, say),
         },
     }
+}
+
+/// The ports that a port can be; 0 is left to [`Policy::problems`].
+fn ports(numbers: &[u64], say: &mut dyn FnMut(String)) -> Vec<u16> {
+    let port = |number: &u64| {
+        let port = u16::try_from(*number).ok();
+        if port.is_none() {
+            say(format!("port {number}: at most 65535"));
+        }
+        port
+    };
+    numbers.iter().filter_map(port).collect()
 }
 
 fn networks(texts: &[String], say: &mut dyn FnMut(String)) -> Vec<IpNet> {

@@ -2,8 +2,10 @@
 
 use std::fmt::Write;
 
+use kmesh_bpf::authz::StringMatch;
+
 use super::parse;
-use crate::model::{Destination, Mode, Scope, StringMatch};
+use crate::model::{Destination, Mode, Scope};
 
 fn problems(text: &str) -> String {
     parse(text).expect_err("a file that is wrong").to_string()
@@ -161,4 +163,25 @@ fn long_names_are_refused_and_long_reports_are_cut() {
         writeln!(many, "- {{uid: u{n}, workloadIps: [bad]}}").expect("a text");
     }
     assert!(problems(&many).ends_with("and 10 more"));
+}
+
+#[test]
+fn a_policy_that_makes_no_sense_is_named() {
+    let text = "
+policies:
+- {name: p, namespace: n, scope: Global, action: Deny, rules: [[[{destinationPorts: [0, 70000]}]]]}
+- {name: q, namespace: n, scope: Global, action: Deny, rules: [[[{sourceIps: [10.0.0.0/33]}]]]}
+- {name: r, namespace: n, scope: Global, action: Deny, rules: [[[{principals: [{Exact: ''}]}]]]}
+- {name: '', namespace: n, scope: Global, action: Deny}
+";
+    let said = problems(text);
+    for part in [
+        "policy n/p: group 1: port 0 is no port",
+        "policy n/p: port 70000: at most 65535",
+        "policy n/q: bad address range \"10.0.0.0/33\"",
+        "policy n/r: group 1: an empty principal",
+        "policy n/: name and namespace must not be empty",
+    ] {
+        assert!(said.contains(part), "{part} is not in:\n{said}");
+    }
 }

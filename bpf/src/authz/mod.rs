@@ -1,0 +1,21 @@
+//! Authorization: who may connect to a pod.
+//!
+//! ```text
+//!  policies ─→ judge (the meaning, written down once)
+//!     └─→ compile ─→ an image of tables ─→ prog/authz.h (the same answer, in the kernel)
+//! ```
+//!
+//! Everything here is pure. `judge` is the definition; `compile` is tested against it, and so
+//! is the program. The design stands in `docs/authorization.md`.
+
+mod check;
+mod judge;
+mod policy;
+mod text;
+
+#[cfg(test)]
+mod tests;
+
+pub use check::Problem;
+pub use judge::{Connection, Hit, Reason, Verdict, judge};
+pub use policy::{Account, Action, Condition, Identity, Match, Policy, Scope, StringMatch};
