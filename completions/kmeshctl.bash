@@ -449,14 +449,22 @@ _kmeshctl() {
             return 0
             ;;
         kmeshctl__subcmd__restore)
-            opts="-v -h --dry-run --only --bpf-root --cgroup --state-dir --run-dir --verbose --color --help"
+            opts="-o -v -h --dry-run --output --only --any-node --bpf-root --cgroup --state-dir --run-dir --verbose --color --help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
             fi
             case "${prev}" in
+                --output)
+                    COMPREPLY=($(compgen -W "table json" -- "${cur}"))
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -W "table json" -- "${cur}"))
+                    return 0
+                    ;;
                 --only)
-                    COMPREPLY=($(compgen -W "settings services workloads pods" -- "${cur}"))
+                    COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 --bpf-root)

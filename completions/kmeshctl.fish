@@ -59,10 +59,9 @@ never\t'Never'"
 complete -c kmeshctl -n "__fish_kmeshctl_using_subcommand dump" -l stamp -d 'Write the time into the snapshot (then two dumps of the same state differ)'
 complete -c kmeshctl -n "__fish_kmeshctl_using_subcommand dump" -s v -l verbose -d 'Say more on standard error'
 complete -c kmeshctl -n "__fish_kmeshctl_using_subcommand dump" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c kmeshctl -n "__fish_kmeshctl_using_subcommand restore" -l only -d 'Only these parts' -r -f -a "settings\t'What the programs are told'
-services\t'Services and waypoints'
-workloads\t'Workloads'
-pods\t'Managed pods'"
+complete -c kmeshctl -n "__fish_kmeshctl_using_subcommand restore" -s o -l output -d 'How --dry-run is shown' -r -f -a "table\t'One line each'
+json\t'For scripts'"
+complete -c kmeshctl -n "__fish_kmeshctl_using_subcommand restore" -l only -d 'Only these parts: settings, services, workloads, pods, service=NAME, workload=UID' -r
 complete -c kmeshctl -n "__fish_kmeshctl_using_subcommand restore" -l bpf-root -d 'Kmesh\'s directory on a BPF file system' -r -F
 complete -c kmeshctl -n "__fish_kmeshctl_using_subcommand restore" -l cgroup -d 'The cgroup whose connections are governed [default: the root of the cgroup2 hierarchy]' -r -F
 complete -c kmeshctl -n "__fish_kmeshctl_using_subcommand restore" -l state-dir -d 'What Kmesh keeps over a reboot' -r -F
@@ -71,6 +70,7 @@ complete -c kmeshctl -n "__fish_kmeshctl_using_subcommand restore" -l color -d '
 always\t'Always'
 never\t'Never'"
 complete -c kmeshctl -n "__fish_kmeshctl_using_subcommand restore" -l dry-run -d 'Show what would change, and change nothing'
+complete -c kmeshctl -n "__fish_kmeshctl_using_subcommand restore" -l any-node -d 'Also a snapshot of another node'
 complete -c kmeshctl -n "__fish_kmeshctl_using_subcommand restore" -s v -l verbose -d 'Say more on standard error'
 complete -c kmeshctl -n "__fish_kmeshctl_using_subcommand restore" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c kmeshctl -n "__fish_kmeshctl_using_subcommand verify" -l against -d 'Compare the tables with this snapshot, too; `-` is standard input' -r -F

@@ -72,10 +72,11 @@ all\:"All of it; as JSON or YAML\: a complete snapshot"))' \
 ;;
 (restore)
 _arguments "${_arguments_options[@]}" : \
-'*--only=[Only these parts]:PART:((settings\:"What the programs are told"
-services\:"Services and waypoints"
-workloads\:"Workloads"
-pods\:"Managed pods"))' \
+'-o+[How --dry-run is shown]:OUTPUT:((table\:"One line each"
+json\:"For scripts"))' \
+'--output=[How --dry-run is shown]:OUTPUT:((table\:"One line each"
+json\:"For scripts"))' \
+'*--only=[Only these parts\: settings, services, workloads, pods, service=NAME, workload=UID]:PART:_default' \
 '--bpf-root=[Kmesh'\''s directory on a BPF file system]:BPF_ROOT:_files' \
 '--cgroup=[The cgroup whose connections are governed \[default\: the root of the cgroup2 hierarchy\]]:CGROUP:_files' \
 '--state-dir=[What Kmesh keeps over a reboot]:STATE_DIR:_files' \
@@ -84,6 +85,7 @@ pods\:"Managed pods"))' \
 always\:"Always"
 never\:"Never"))' \
 '--dry-run[Show what would change, and change nothing]' \
+'--any-node[Also a snapshot of another node]' \
 '-v[Say more on standard error]' \
 '--verbose[Say more on standard error]' \
 '-h[Print help (see more with '\''--help'\'')]' \

@@ -100,20 +100,26 @@ pub fn converge(
 ) -> Result<Applied, ApplyError> {
     let invalid = |source| ApplyError::Plan(PlanError::Invalid(source));
     check::validate(change).map_err(invalid)?;
-    converge_judged(k, have, change, progress)
+    converge_judged(k, have, change, None, progress)
 }
 
-/// As [`converge`], for a change that was judged before: one that a snapshot stands for.
+/// As [`converge`], for a change that was judged before: one that a snapshot stands for. `first`:
+/// the steps that it needs, if they were planned on `have` already.
 pub(crate) fn converge_judged(
     k: &mut dyn Tables,
     have: &mut Have,
     change: &Change,
+    mut first: Option<Vec<Step>>,
     progress: Progress<'_>,
 ) -> Result<Applied, ApplyError> {
     let mut sum = Applied::default();
     let mut pause = FIRST_PAUSE;
     loop {
-        let error = match attempt(k, have, change, progress) {
+        let attempted = match first.take() {
+            Some(steps) => apply(k, have, &steps, progress),
+            None => attempt(k, have, change, progress),
+        };
+        let error = match attempted {
             Ok(applied) => {
                 sum.elements += applied.elements;
                 sum.calls += applied.calls;

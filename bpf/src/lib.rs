@@ -29,6 +29,7 @@ pub mod plan;
 pub mod pods;
 pub mod programs;
 pub mod purge;
+pub mod restore;
 pub mod snapshot;
 pub mod step;
 pub mod tables;

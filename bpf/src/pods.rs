@@ -194,7 +194,8 @@ fn write_dir(k: &mut dyn Kernel, root: &Root, pod: &Pod) -> Result<bool, KernelE
     for (name, text) in [(UID, pod.uid.as_str()), (NETNS, &netns)] {
         let said = symlink(&there, name);
         same_pod &= name != UID || said.is_none_or(|said| said == text);
-        if said != Some(text) {
+        // What is not known is not written, and does not undo what is.
+        if said != Some(text) && !text.is_empty() {
             k.symlink(&dir.join(name), text)?;
         }
     }

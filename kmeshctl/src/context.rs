@@ -6,7 +6,6 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
-use kmesh_bpf::check::Finding;
 use kmesh_bpf::kernel::linux::Linux;
 use kmesh_bpf::lock::{self, LockError, WriterLock};
 use kmesh_bpf::pins::{self, Root};
@@ -138,10 +137,4 @@ fn is_bpffs(path: &Path) -> anyhow::Result<bool> {
     let fs = rustix::fs::statfs(path)
         .with_context(|| format!("ask which file system {} is on", path.display()))?;
     Ok(u64::try_from(fs.f_type).is_ok_and(|kind| kind == BPF_FS))
-}
-
-/// A finding in one line.
-#[must_use]
-pub fn line(finding: &Finding) -> String {
-    format!("{}: {}", finding.object, finding.problem)
 }

@@ -35,16 +35,26 @@ teardown() {
     ctl dump all -o json | cmp - "$W/before.json"
 }
 
-@test "restore --dry-run says what would change, and changes nothing" {
+@test "restore --dry-run says by name what would come, change and go, and changes nothing" {
     snapshot
     run -0 ctl restore --dry-run "$UNDER_TEST"
-    [[ $output == *"nothing is installed"*"elements would be written"* ]]
+    [[ $output == *"add service default/web port 80 (IPv4)"*"add workload c//Pod/default/a"* ]]
+    [[ $output == *"services +4 ~0 -0, workloads +2 ~0 -0, endpoints +5 -0, pods +0"* ]]
     [ ! -e "$KMESH_BPF_ROOT" ]
     ctl restore "$UNDER_TEST"
     ctl dump all -o json >"$W/before.json"
-    sed -i 's/10\.96\.0\.12/10.96.0.13/' "$UNDER_TEST"
     run -0 ctl restore --dry-run "$UNDER_TEST"
-    [[ $output == *"shop/cart"* ]]
+    [ "$output" = "nothing would change" ]
+    sed -i -e 's/10\.96\.0\.12/10.96.0.13/' -e 's/default\/way/default\/gate/' \
+        -e 's/exemptPorts: .*\]/exemptPorts: [22]/' "$UNDER_TEST"
+    run -0 ctl restore --dry-run "$UNDER_TEST"
+    [[ $output == *"add waypoint default/gate port 15019 (IPv4)"* ]]
+    [[ $output == *"change service shop/cart port 443 (IPv4): vips"*10.96.0.13* ]]
+    [[ $output == *"remove waypoint default/way port 15019 (IPv4)"* ]]
+    [[ $output == *"change settings: exempt ports is [25, 3306], wanted [22]"* ]]
+    ctl restore --dry-run -o json "$UNDER_TEST" >"$W/preview.json"
+    jq -e '.services.changed[0].object == "service shop/cart port 443 (IPv4)" and
+        .elements > 0 and .pods.added == []' "$W/preview.json"
     ctl dump all -o json | cmp - "$W/before.json"
 }
 
@@ -57,6 +67,42 @@ teardown() {
         ([.services[].vips[]?] | index("10.96.0.12"))'
     ctl restore --only services "$UNDER_TEST"
     ctl dump all -o json | jq -e '[.services[].vips[]?] | index("10.96.0.13")'
+}
+
+@test "restore --only takes one service or workload, by name" {
+    installed
+    sed -i -e 's/10\.96\.0\.12/10.96.0.13/' -e 's/10\.96\.0\.10/10.96.0.20/' "$UNDER_TEST"
+    ctl restore --only service=shop/cart "$UNDER_TEST"
+    ctl dump all -o json | jq -e '[.services[].vips[]?] | index("10.96.0.13") and
+        index("10.96.0.10") and (index("10.96.0.20") | not)'
+    run -2 ctl restore --only service=shop/none "$UNDER_TEST"
+    [[ $output == *"service shop/none is neither in the snapshot nor in the tables"* ]]
+    run -2 ctl restore --only workload=nobody,settings "$UNDER_TEST"
+    [[ $output == *"workload nobody is neither"* ]]
+    run -2 ctl restore --only everything "$UNDER_TEST"
+    [[ $output == *"service=NAME"* ]]
+    # A service that the snapshot does not have goes, and only that one.
+    yaml_without shop/cart >"$W/less.yaml"
+    ctl restore --only service=shop/cart "$W/less.yaml"
+    ctl dump all -o json | jq -e '[.services[].name] == ["default/way", "default/web", "default/web"]'
+    is_good
+}
+
+# The snapshot without the last service, which is this one.
+yaml_without() {
+    sed "\|name: $1|,/workload: c/d" "$UNDER_TEST"
+}
+
+@test "a snapshot of another node is refused without a word" {
+    installed
+    ctl dump all -o json >"$W/here.json"
+    jq '.node = "elsewhere" | del(.checksum) | .services[1].vips = ["10.96.9.9"]' "$W/here.json" \
+        >"$W/there.json"
+    run -2 ctl restore "$W/there.json"
+    [[ $output == *"of node elsewhere, this is node1"*--any-node* ]]
+    ctl dump all -o json | cmp - "$W/here.json"
+    ctl restore --any-node "$W/there.json"
+    ctl dump all -o json | jq -e '[.services[].vips[]?] | index("10.96.9.9")'
 }
 
 @test "a damaged, newer, unknown or contradictory snapshot is refused before the first write" {
@@ -87,10 +133,10 @@ teardown() {
     ctl purge --yes
     pod_gone a
     run -0 ctl restore "$UNDER_TEST"
-    [[ $output == *"c//Pod/default/a"*"left out: its namespace is gone"* ]]
+    [[ $output == *"c//Pod/default/a"*"left out: its network namespace is gone"* ]]
     jq '.bootId = "another" | del(.checksum)' "$UNDER_TEST" >"$W/other.json"
     run -0 ctl restore "$W/other.json"
-    [[ $output == *"1 pods left out: they were saved under another boot"* ]]
+    [[ $output == *"c//Pod/default/a"*"left out: it was saved under another boot"* ]]
     ctl dump pods -o json | jq -e '.pods == []'
 }
 

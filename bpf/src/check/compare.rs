@@ -1,10 +1,8 @@
 //! Where the tables differ from a snapshot.
 
 use std::cmp::Ordering;
-use std::collections::BTreeSet;
-use std::fmt::Debug;
 
-use super::{Finding, Severity};
+use super::{Finding, Severity, fields};
 use crate::snapshot::{About, ServiceEntry, Snapshot, WorkloadEntry};
 use crate::tables::Have;
 
@@ -17,19 +15,15 @@ pub fn compare(have: &Have, wanted: &Snapshot) -> Vec<Finding> {
     let wanted = Snapshot::of_change(&wanted.clone().into_change(), About::default());
     let mut findings = Vec::new();
     if there.settings != wanted.settings {
-        let mut fields = Fields::default();
-        fields.field("metadata", &there.settings.metadata, &wanted.settings.metadata);
-        fields.field("peername", &there.settings.peername, &wanted.settings.peername);
-        let (have, want) = (&there.settings.exempt_ports, &wanted.settings.exempt_ports);
-        fields.field("exempt ports", have, want);
+        let fields = fields::settings(&there.settings, &wanted.settings);
         findings.push(differs("settings".to_owned(), &fields));
     }
     let key = |entry: &ServiceEntry| (entry.name.clone(), entry.port, entry.family, entry.kind);
     let text = |entry: &ServiceEntry| entry.key().to_string();
-    join(&there.services, &wanted.services, key, text, service, &mut findings);
+    join(&there.services, &wanted.services, key, text, fields::service, &mut findings);
     let uid = |entry: &WorkloadEntry| entry.uid.clone();
     let text = |entry: &WorkloadEntry| format!("workload {}", entry.uid);
-    join(&there.workloads, &wanted.workloads, uid, text, workload, &mut findings);
+    join(&there.workloads, &wanted.workloads, uid, text, fields::workload, &mut findings);
     findings.sort_unstable();
     findings
 }
@@ -40,7 +34,7 @@ fn join<T: PartialEq, K: Ord>(
     wanted: &[T],
     key: impl Fn(&T) -> K,
     text: impl Fn(&T) -> String,
-    fields: impl Fn(&T, &T) -> Fields,
+    fields: impl Fn(&T, &T) -> Vec<String>,
     findings: &mut Vec<Finding>,
 ) {
     let (mut have, mut want) = (there.iter().peekable(), wanted.iter().peekable());
@@ -64,58 +58,8 @@ fn join<T: PartialEq, K: Ord>(
     }
 }
 
-/// What two entries of one name disagree about.
-#[derive(Default)]
-struct Fields(Vec<String>);
-
-impl Fields {
-    fn field<T: PartialEq + Debug>(&mut self, name: &str, have: &T, want: &T) {
-        if have != want {
-            self.0.push(format!("{name} is {have:?}, wanted {want:?}"));
-        }
-    }
-
-    fn list<T: Ord + Debug>(&mut self, name: &str, have: &[T], want: &[T]) {
-        let (here, there): (BTreeSet<&T>, BTreeSet<&T>) =
-            (have.iter().collect(), want.iter().collect());
-        let missing = there.difference(&here).take(3);
-        let extra = here.difference(&there).take(3);
-        let mut text: Vec<_> = missing.map(|one| format!("lacks {one:?}")).collect();
-        text.extend(extra.map(|one| format!("has {one:?} too many")));
-        if !text.is_empty() {
-            let (here, there) = (have.len(), want.len());
-            self.0.push(format!("{name} ({here}, wanted {there}): {}", text.join(", ")));
-        }
-    }
-}
-
-fn service(have: &ServiceEntry, want: &ServiceEntry) -> Fields {
-    let mut fields = Fields::default();
-    fields.list("vips", &have.vips, &want.vips);
-    fields.field("mode", &have.mode, &want.mode);
-    fields.field("synced", &have.synced, &want.synced);
-    fields.field("waypoint", &have.waypoint, &want.waypoint);
-    let text = |entry: &ServiceEntry| -> Vec<String> {
-        let endpoints = entry.endpoints.iter();
-        endpoints.map(|at| format!("{} port {} ({})", at.workload, at.port, at.family)).collect()
-    };
-    fields.list("endpoints", &text(have), &text(want));
-    fields
-}
-
-fn workload(have: &WorkloadEntry, want: &WorkloadEntry) -> Fields {
-    let mut fields = Fields::default();
-    fields.field("v4", &have.v4, &want.v4);
-    fields.field("v6", &have.v6, &want.v6);
-    fields.list("addresses", &have.addresses, &want.addresses);
-    fields.field("waypoint", &have.waypoint, &want.waypoint);
-    fields.field("identity", &have.identity, &want.identity);
-    fields.field("isWaypoint", &have.is_waypoint, &want.is_waypoint);
-    fields
-}
-
-fn differs(object: String, fields: &Fields) -> Finding {
-    finding(object, &fields.0.join("; "))
+fn differs(object: String, fields: &[String]) -> Finding {
+    finding(object, &fields.join("; "))
 }
 
 fn finding(object: String, problem: &str) -> Finding {

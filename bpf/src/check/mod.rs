@@ -3,6 +3,7 @@
 
 mod compare;
 mod content;
+pub(crate) mod fields;
 mod tables;
 mod validate;
 

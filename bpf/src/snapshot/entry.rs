@@ -45,6 +45,12 @@ impl ServiceEntry {
         let Self { name, port, family, kind, .. } = self;
         ServiceKey { name: name.clone(), port: *port, family: *family, kind: *kind }
     }
+
+    /// Puts its lists in order.
+    pub(crate) fn sort(&mut self) {
+        self.vips.sort_unstable();
+        self.endpoints.sort_unstable();
+    }
 }
 
 /// A workload.
@@ -76,6 +82,13 @@ pub struct WorkloadEntry {
     /// It is itself a waypoint.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_waypoint: bool,
+}
+
+impl WorkloadEntry {
+    /// Puts its list in order.
+    pub(crate) fn sort(&mut self) {
+        self.addresses.sort_unstable();
+    }
 }
 
 /// How a pod is governed.
@@ -112,7 +125,7 @@ pub(super) fn service_order(entry: &ServiceEntry) -> (&Name, u16, Family, Kind) 
     (&entry.name, entry.port, entry.family, entry.kind)
 }
 
-pub(super) fn service_entry(key: ServiceKey, service: Service) -> ServiceEntry {
+pub(crate) fn service_entry(key: ServiceKey, service: Service) -> ServiceEntry {
     let ServiceKey { name, port, family, kind } = key;
     let Service { vips, mode, synced, waypoint, endpoints } = service;
     ServiceEntry { name, port, family, kind, vips, mode, synced, waypoint, endpoints }
@@ -125,7 +138,7 @@ pub(super) fn from_service_entry(entry: ServiceEntry) -> (ServiceKey, Option<Ser
 }
 
 /// A waypoint matters only to those who dial the workload's addresses.
-pub(super) fn workload_entry(uid: Name, workload: Workload) -> WorkloadEntry {
+pub(crate) fn workload_entry(uid: Name, workload: Workload) -> WorkloadEntry {
     let Workload { v4, v6, addresses, waypoint, identity, is_waypoint } = workload;
     let waypoint = waypoint.filter(|_| !addresses.is_empty());
     WorkloadEntry { uid, v4, v6, addresses, waypoint, identity, is_waypoint }

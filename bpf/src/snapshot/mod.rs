@@ -15,9 +15,8 @@ use std::io;
 use std::str::FromStr;
 
 pub use entry::{PodEntry, PodMode, ServiceEntry, WorkloadEntry};
-use entry::{
-    from_service_entry, from_workload_entry, service_entry, service_order, workload_entry,
-};
+use entry::{from_service_entry, from_workload_entry, service_order};
+pub(crate) use entry::{service_entry, workload_entry};
 
 use crate::check::Invalid;
 use crate::tables::Have;
@@ -164,13 +163,8 @@ impl Snapshot {
     }
 
     fn sorted(mut self) -> Self {
-        for service in &mut self.services {
-            service.vips.sort_unstable();
-            service.endpoints.sort_unstable();
-        }
-        for workload in &mut self.workloads {
-            workload.addresses.sort_unstable();
-        }
+        self.services.iter_mut().for_each(ServiceEntry::sort);
+        self.workloads.iter_mut().for_each(WorkloadEntry::sort);
         self.services.sort_unstable_by(|one, next| service_order(one).cmp(&service_order(next)));
         self.workloads.sort_unstable_by(|one, next| one.uid.cmp(&next.uid));
         if let Some(pods) = &mut self.pods {
@@ -189,6 +183,8 @@ pub enum Only {
     Services,
     /// "workloads": all of them.
     Workloads,
+    /// "pods": those that are alive.
+    Pods,
     /// "service=NAME": every port of it.
     Service(String),
     /// "workload=UID"
@@ -203,10 +199,11 @@ impl FromStr for Only {
             None if text == "settings" => Ok(Self::Settings),
             None if text == "services" => Ok(Self::Services),
             None if text == "workloads" => Ok(Self::Workloads),
+            None if text == "pods" => Ok(Self::Pods),
             Some(("service", name)) if !name.is_empty() => Ok(Self::Service(name.to_owned())),
             Some(("workload", uid)) if !uid.is_empty() => Ok(Self::Workload(uid.to_owned())),
             _ => Err(format!(
-                "{text:?} is no part of a snapshot: use settings, services, workloads, \
+                "{text:?} is no part of a snapshot: use settings, services, workloads, pods, \
                  service=NAME or workload=UID"
             )),
         }

@@ -97,7 +97,8 @@ fn a_contradiction_is_refused_by_name() {
 fn parts_are_named() {
     assert_eq!("services".parse(), Ok(Only::Services));
     assert_eq!("service=ns/web".parse(), Ok(Only::Service("ns/web".to_owned())));
-    for wrong in ["", "service", "service=", "pods", "pod=1"] {
+    assert_eq!("pods".parse(), Ok(Only::Pods));
+    for wrong in ["", "service", "service=", "all", "pod=1"] {
         assert!(wrong.parse::<Only>().is_err(), "{wrong}");
     }
 }

@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use bytemuck::{Pod, Zeroable};
 
+use super::views::settings_of;
 use super::{Backends, Consistency, Frontends, Have, Names, ReadError, Services, Slots};
 use crate::kernel::{KernelError, Tables};
 use crate::layout::{
     FrontendKey, LAYOUT_VERSION, Limits, MAGIC, ManagerWord, Map, MetaRecord, SETTINGS,
     SettingsWords,
 };
+use crate::want::Settings;
 
 /// How often an onlooker reads when the tables change meanwhile.
 const TRIES: u32 = 3;
@@ -36,6 +38,11 @@ impl Have {
     /// writer's, closed by the next transaction.
     pub fn read_locked(k: &dyn Tables) -> Result<Self, ReadError> {
         Self::read_once(k)
+    }
+
+    /// Reads what the programs are told, and no more.
+    pub fn read_settings(k: &dyn Tables) -> Result<Settings, ReadError> {
+        Ok(settings_of(&read_settings(k).map_err(ReadError::Kernel)?))
     }
 
     fn read_once(k: &dyn Tables) -> Result<Self, ReadError> {

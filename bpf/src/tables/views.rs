@@ -24,6 +24,22 @@ pub struct Usage {
     pub limit: u32,
 }
 
+/// The settings that these words say.
+pub(super) fn settings_of(words: &SettingsWords) -> Settings {
+    let flags = words.flags();
+    let mut exempt_ports = words.exempt();
+    exempt_ports.sort_unstable();
+    Settings {
+        metadata: if flags & SettingsWords::PROXY_V2 == 0 {
+            MetadataFormat::Tlv
+        } else {
+            MetadataFormat::ProxyV2
+        },
+        peername: flags & SettingsWords::PEERNAME != 0,
+        exempt_ports,
+    }
+}
+
 /// Shared names, so that a view of everything holds each string once.
 #[derive(Debug, Default)]
 pub(crate) struct Shared(HashMap<(u32, u16), Name>);
@@ -135,18 +151,7 @@ impl Have {
     /// The settings.
     #[must_use]
     pub fn settings(&self) -> Settings {
-        let flags = self.settings.flags();
-        let mut exempt_ports = self.settings.exempt();
-        exempt_ports.sort_unstable();
-        Settings {
-            metadata: if flags & SettingsWords::PROXY_V2 == 0 {
-                MetadataFormat::Tlv
-            } else {
-                MetadataFormat::ProxyV2
-            },
-            peername: flags & SettingsWords::PEERNAME != 0,
-            exempt_ports,
-        }
+        settings_of(&self.settings)
     }
 
     /// The index of the workload with this uid, for a pod's manager word.

@@ -17,7 +17,7 @@ pub use completions::{Completions, Shell};
 pub use dump::{Dump, Format, What};
 pub use explain::{Explain, ExplainFormat, SocketFamily, SocketProtocol};
 pub use purge::Purge;
-pub use restore::{Part, Restore};
+pub use restore::Restore;
 pub use verify::{FindingsFormat, Verify};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};

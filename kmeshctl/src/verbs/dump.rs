@@ -167,7 +167,8 @@ fn filter(args: &Dump) -> Filter<'_> {
     }
 }
 
-fn node_name() -> String {
+/// This node, as snapshots name it: `KMESH_NODE`, or the host's name.
+pub fn node_name() -> String {
     std::env::var("KMESH_NODE")
         .unwrap_or_else(|_| rustix::system::uname().nodename().to_string_lossy().into_owned())
 }
