@@ -37,6 +37,9 @@ _kmeshctl() {
             kmeshctl,restore)
                 cmd="kmeshctl__subcmd__restore"
                 ;;
+            kmeshctl,status)
+                cmd="kmeshctl__subcmd__status"
+                ;;
             kmeshctl,verify)
                 cmd="kmeshctl__subcmd__verify"
                 ;;
@@ -61,6 +64,9 @@ _kmeshctl() {
             kmeshctl__subcmd__help,restore)
                 cmd="kmeshctl__subcmd__help__subcmd__restore"
                 ;;
+            kmeshctl__subcmd__help,status)
+                cmd="kmeshctl__subcmd__help__subcmd__status"
+                ;;
             kmeshctl__subcmd__help,verify)
                 cmd="kmeshctl__subcmd__help__subcmd__verify"
                 ;;
@@ -71,7 +77,7 @@ _kmeshctl() {
 
     case "${cmd}" in
         kmeshctl)
-            opts="-v -h -V --bpf-root --cgroup --state-dir --run-dir --verbose --color --help --version dump restore verify purge explain completions man help"
+            opts="-v -h -V --bpf-root --cgroup --state-dir --run-dir --verbose --color --help --version dump restore status verify purge explain completions man help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -255,7 +261,7 @@ _kmeshctl() {
             return 0
             ;;
         kmeshctl__subcmd__help)
-            opts="dump restore verify purge explain completions man help"
+            opts="dump restore status verify purge explain completions man help"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -353,6 +359,20 @@ _kmeshctl() {
             return 0
             ;;
         kmeshctl__subcmd__help__subcmd__restore)
+            opts=""
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        kmeshctl__subcmd__help__subcmd__status)
             opts=""
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 3 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
@@ -464,6 +484,56 @@ _kmeshctl() {
                     return 0
                     ;;
                 --only)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --bpf-root)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --cgroup)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --state-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --run-dir)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --color)
+                    COMPREPLY=($(compgen -W "auto always never" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        kmeshctl__subcmd__status)
+            opts="-o -w -v -h --output --watch --bpf-root --cgroup --state-dir --run-dir --verbose --color --help"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --output)
+                    COMPREPLY=($(compgen -W "table json" -- "${cur}"))
+                    return 0
+                    ;;
+                -o)
+                    COMPREPLY=($(compgen -W "table json" -- "${cur}"))
+                    return 0
+                    ;;
+                --watch)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -w)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -36,6 +36,7 @@ complete -c kmeshctl -n "__fish_kmeshctl_needs_command" -s h -l help -d 'Print h
 complete -c kmeshctl -n "__fish_kmeshctl_needs_command" -s V -l version -d 'Print version'
 complete -c kmeshctl -n "__fish_kmeshctl_needs_command" -f -a "dump" -d 'Show what is in the kernel, by name; `dump all -o json` is a snapshot that restore takes'
 complete -c kmeshctl -n "__fish_kmeshctl_needs_command" -f -a "restore" -d 'Make the kernel\'s tables say what a snapshot says'
+complete -c kmeshctl -n "__fish_kmeshctl_needs_command" -f -a "status" -d 'Show on one screen how the daemon, the kernel\'s part and the pods are'
 complete -c kmeshctl -n "__fish_kmeshctl_needs_command" -f -a "verify" -d 'Check pins, links, programs, tables and pods, and the tables against a snapshot'
 complete -c kmeshctl -n "__fish_kmeshctl_needs_command" -f -a "purge" -d 'Remove everything of Kmesh from this node\'s kernel and disk, and prove it'
 complete -c kmeshctl -n "__fish_kmeshctl_needs_command" -f -a "explain" -d 'Say what the kernel would do with a connection now, step by step'
@@ -73,7 +74,19 @@ complete -c kmeshctl -n "__fish_kmeshctl_using_subcommand restore" -l dry-run -d
 complete -c kmeshctl -n "__fish_kmeshctl_using_subcommand restore" -l any-node -d 'Also a snapshot of another node'
 complete -c kmeshctl -n "__fish_kmeshctl_using_subcommand restore" -s v -l verbose -d 'Say more on standard error'
 complete -c kmeshctl -n "__fish_kmeshctl_using_subcommand restore" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c kmeshctl -n "__fish_kmeshctl_using_subcommand verify" -l against -d 'Compare the tables with this snapshot, too; `-` is standard input' -r -F
+complete -c kmeshctl -n "__fish_kmeshctl_using_subcommand status" -s o -l output -d 'How to write it' -r -f -a "table\t'One screen'
+json\t'For scripts; with `--watch`, one line each'"
+complete -c kmeshctl -n "__fish_kmeshctl_using_subcommand status" -s w -l watch -d 'Again and again, every so many seconds' -r
+complete -c kmeshctl -n "__fish_kmeshctl_using_subcommand status" -l bpf-root -d 'Kmesh\'s directory on a BPF file system' -r -F
+complete -c kmeshctl -n "__fish_kmeshctl_using_subcommand status" -l cgroup -d 'The cgroup whose connections are governed [default: the root of the cgroup2 hierarchy]' -r -F
+complete -c kmeshctl -n "__fish_kmeshctl_using_subcommand status" -l state-dir -d 'What Kmesh keeps over a reboot' -r -F
+complete -c kmeshctl -n "__fish_kmeshctl_using_subcommand status" -l run-dir -d 'What Kmesh keeps while it runs' -r -F
+complete -c kmeshctl -n "__fish_kmeshctl_using_subcommand status" -l color -d 'Colours: `auto` means on a terminal, unless `NO_COLOR` is set' -r -f -a "auto\t'On a terminal'
+always\t'Always'
+never\t'Never'"
+complete -c kmeshctl -n "__fish_kmeshctl_using_subcommand status" -s v -l verbose -d 'Say more on standard error'
+complete -c kmeshctl -n "__fish_kmeshctl_using_subcommand status" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c kmeshctl -n "__fish_kmeshctl_using_subcommand verify" -l against -d 'Compare the tables with this snapshot, too; `-` is standard input, `daemon` what the running daemon wants' -r -F
 complete -c kmeshctl -n "__fish_kmeshctl_using_subcommand verify" -s o -l output -d 'How to write it' -r -f -a "table\t'One line each'
 json\t'For scripts'"
 complete -c kmeshctl -n "__fish_kmeshctl_using_subcommand verify" -l bpf-root -d 'Kmesh\'s directory on a BPF file system' -r -F
@@ -134,11 +147,12 @@ always\t'Always'
 never\t'Never'"
 complete -c kmeshctl -n "__fish_kmeshctl_using_subcommand man" -s v -l verbose -d 'Say more on standard error'
 complete -c kmeshctl -n "__fish_kmeshctl_using_subcommand man" -s h -l help -d 'Print help (see more with \'--help\')'
-complete -c kmeshctl -n "__fish_kmeshctl_using_subcommand help; and not __fish_seen_subcommand_from dump restore verify purge explain completions man help" -f -a "dump" -d 'Show what is in the kernel, by name; `dump all -o json` is a snapshot that restore takes'
-complete -c kmeshctl -n "__fish_kmeshctl_using_subcommand help; and not __fish_seen_subcommand_from dump restore verify purge explain completions man help" -f -a "restore" -d 'Make the kernel\'s tables say what a snapshot says'
-complete -c kmeshctl -n "__fish_kmeshctl_using_subcommand help; and not __fish_seen_subcommand_from dump restore verify purge explain completions man help" -f -a "verify" -d 'Check pins, links, programs, tables and pods, and the tables against a snapshot'
-complete -c kmeshctl -n "__fish_kmeshctl_using_subcommand help; and not __fish_seen_subcommand_from dump restore verify purge explain completions man help" -f -a "purge" -d 'Remove everything of Kmesh from this node\'s kernel and disk, and prove it'
-complete -c kmeshctl -n "__fish_kmeshctl_using_subcommand help; and not __fish_seen_subcommand_from dump restore verify purge explain completions man help" -f -a "explain" -d 'Say what the kernel would do with a connection now, step by step'
-complete -c kmeshctl -n "__fish_kmeshctl_using_subcommand help; and not __fish_seen_subcommand_from dump restore verify purge explain completions man help" -f -a "completions" -d 'Write a completion script for a shell'
-complete -c kmeshctl -n "__fish_kmeshctl_using_subcommand help; and not __fish_seen_subcommand_from dump restore verify purge explain completions man help" -f -a "man" -d 'Write the manual page'
-complete -c kmeshctl -n "__fish_kmeshctl_using_subcommand help; and not __fish_seen_subcommand_from dump restore verify purge explain completions man help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'
+complete -c kmeshctl -n "__fish_kmeshctl_using_subcommand help; and not __fish_seen_subcommand_from dump restore status verify purge explain completions man help" -f -a "dump" -d 'Show what is in the kernel, by name; `dump all -o json` is a snapshot that restore takes'
+complete -c kmeshctl -n "__fish_kmeshctl_using_subcommand help; and not __fish_seen_subcommand_from dump restore status verify purge explain completions man help" -f -a "restore" -d 'Make the kernel\'s tables say what a snapshot says'
+complete -c kmeshctl -n "__fish_kmeshctl_using_subcommand help; and not __fish_seen_subcommand_from dump restore status verify purge explain completions man help" -f -a "status" -d 'Show on one screen how the daemon, the kernel\'s part and the pods are'
+complete -c kmeshctl -n "__fish_kmeshctl_using_subcommand help; and not __fish_seen_subcommand_from dump restore status verify purge explain completions man help" -f -a "verify" -d 'Check pins, links, programs, tables and pods, and the tables against a snapshot'
+complete -c kmeshctl -n "__fish_kmeshctl_using_subcommand help; and not __fish_seen_subcommand_from dump restore status verify purge explain completions man help" -f -a "purge" -d 'Remove everything of Kmesh from this node\'s kernel and disk, and prove it'
+complete -c kmeshctl -n "__fish_kmeshctl_using_subcommand help; and not __fish_seen_subcommand_from dump restore status verify purge explain completions man help" -f -a "explain" -d 'Say what the kernel would do with a connection now, step by step'
+complete -c kmeshctl -n "__fish_kmeshctl_using_subcommand help; and not __fish_seen_subcommand_from dump restore status verify purge explain completions man help" -f -a "completions" -d 'Write a completion script for a shell'
+complete -c kmeshctl -n "__fish_kmeshctl_using_subcommand help; and not __fish_seen_subcommand_from dump restore status verify purge explain completions man help" -f -a "man" -d 'Write the manual page'
+complete -c kmeshctl -n "__fish_kmeshctl_using_subcommand help; and not __fish_seen_subcommand_from dump restore status verify purge explain completions man help" -f -a "help" -d 'Print this message or the help of the given subcommand(s)'

@@ -93,9 +93,30 @@ never\:"Never"))' \
 ':file -- The snapshot, JSON or YAML; `-` is standard input:_files' \
 && ret=0
 ;;
+(status)
+_arguments "${_arguments_options[@]}" : \
+'-o+[How to write it]:OUTPUT:((table\:"One screen"
+json\:"For scripts; with \`--watch\`, one line each"))' \
+'--output=[How to write it]:OUTPUT:((table\:"One screen"
+json\:"For scripts; with \`--watch\`, one line each"))' \
+'-w+[Again and again, every so many seconds]::SECONDS:_default' \
+'--watch=[Again and again, every so many seconds]::SECONDS:_default' \
+'--bpf-root=[Kmesh'\''s directory on a BPF file system]:BPF_ROOT:_files' \
+'--cgroup=[The cgroup whose connections are governed \[default\: the root of the cgroup2 hierarchy\]]:CGROUP:_files' \
+'--state-dir=[What Kmesh keeps over a reboot]:STATE_DIR:_files' \
+'--run-dir=[What Kmesh keeps while it runs]:RUN_DIR:_files' \
+'--color=[Colours\: \`auto\` means on a terminal, unless \`NO_COLOR\` is set]:WHEN:((auto\:"On a terminal"
+always\:"Always"
+never\:"Never"))' \
+'-v[Say more on standard error]' \
+'--verbose[Say more on standard error]' \
+'-h[Print help (see more with '\''--help'\'')]' \
+'--help[Print help (see more with '\''--help'\'')]' \
+&& ret=0
+;;
 (verify)
 _arguments "${_arguments_options[@]}" : \
-'--against=[Compare the tables with this snapshot, too; \`-\` is standard input]:FILE:_files' \
+'--against=[Compare the tables with this snapshot, too; \`-\` is standard input, \`daemon\` what the running daemon wants]:FILE|-|daemon:_files' \
 '-o+[How to write it]:OUTPUT:((table\:"One line each"
 json\:"For scripts"))' \
 '--output=[How to write it]:OUTPUT:((table\:"One line each"
@@ -212,6 +233,10 @@ _arguments "${_arguments_options[@]}" : \
 _arguments "${_arguments_options[@]}" : \
 && ret=0
 ;;
+(status)
+_arguments "${_arguments_options[@]}" : \
+&& ret=0
+;;
 (verify)
 _arguments "${_arguments_options[@]}" : \
 && ret=0
@@ -250,6 +275,7 @@ _kmeshctl_commands() {
     local commands; commands=(
 'dump:Show what is in the kernel, by name; \`dump all -o json\` is a snapshot that restore takes' \
 'restore:Make the kernel'\''s tables say what a snapshot says' \
+'status:Show on one screen how the daemon, the kernel'\''s part and the pods are' \
 'verify:Check pins, links, programs, tables and pods, and the tables against a snapshot' \
 'purge:Remove everything of Kmesh from this node'\''s kernel and disk, and prove it' \
 'explain:Say what the kernel would do with a connection now, step by step' \
@@ -279,6 +305,7 @@ _kmeshctl__subcmd__help_commands() {
     local commands; commands=(
 'dump:Show what is in the kernel, by name; \`dump all -o json\` is a snapshot that restore takes' \
 'restore:Make the kernel'\''s tables say what a snapshot says' \
+'status:Show on one screen how the daemon, the kernel'\''s part and the pods are' \
 'verify:Check pins, links, programs, tables and pods, and the tables against a snapshot' \
 'purge:Remove everything of Kmesh from this node'\''s kernel and disk, and prove it' \
 'explain:Say what the kernel would do with a connection now, step by step' \
@@ -323,6 +350,11 @@ _kmeshctl__subcmd__help__subcmd__restore_commands() {
     local commands; commands=()
     _describe -t commands 'kmeshctl help restore commands' commands "$@"
 }
+(( $+functions[_kmeshctl__subcmd__help__subcmd__status_commands] )) ||
+_kmeshctl__subcmd__help__subcmd__status_commands() {
+    local commands; commands=()
+    _describe -t commands 'kmeshctl help status commands' commands "$@"
+}
 (( $+functions[_kmeshctl__subcmd__help__subcmd__verify_commands] )) ||
 _kmeshctl__subcmd__help__subcmd__verify_commands() {
     local commands; commands=()
@@ -342,6 +374,11 @@ _kmeshctl__subcmd__purge_commands() {
 _kmeshctl__subcmd__restore_commands() {
     local commands; commands=()
     _describe -t commands 'kmeshctl restore commands' commands "$@"
+}
+(( $+functions[_kmeshctl__subcmd__status_commands] )) ||
+_kmeshctl__subcmd__status_commands() {
+    local commands; commands=()
+    _describe -t commands 'kmeshctl status commands' commands "$@"
 }
 (( $+functions[_kmeshctl__subcmd__verify_commands] )) ||
 _kmeshctl__subcmd__verify_commands() {

@@ -123,7 +123,7 @@ impl ProgramView {
 }
 
 /// A hook's state in one or two words.
-fn words(state: &HookState) -> &'static str {
+pub fn words(state: &HookState) -> &'static str {
     match state {
         HookState { standing: None, prog: None, .. } => "absent",
         HookState { standing: None, .. } => "not attached",

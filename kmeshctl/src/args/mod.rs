@@ -9,6 +9,7 @@ mod dump;
 mod explain;
 mod purge;
 mod restore;
+mod status;
 mod verify;
 
 use std::path::PathBuf;
@@ -18,6 +19,7 @@ pub use dump::{Dump, Format, What};
 pub use explain::{Explain, ExplainFormat, SocketFamily, SocketProtocol};
 pub use purge::Purge;
 pub use restore::Restore;
+pub use status::{Status, StatusFormat};
 pub use verify::{FindingsFormat, Verify};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -45,6 +47,7 @@ const AFTER: &str = "\
 Exit status: 0 good; 1 something differs, is wrong or is left; 2 the command failed.
 
 Examples:
+  kmeshctl status                             how is this node?
   kmeshctl dump maps                          what is in force on this node
   kmeshctl dump all -o json >node.json        save it
   kmeshctl restore node.json                  put it back
@@ -88,6 +91,8 @@ pub enum Verb {
     Dump(Dump),
     /// Make the kernel's tables say what a snapshot says.
     Restore(Restore),
+    /// Show on one screen how the daemon, the kernel's part and the pods are.
+    Status(Status),
     /// Check pins, links, programs, tables and pods, and the tables against a snapshot.
     Verify(Verify),
     /// Remove everything of Kmesh from this node's kernel and disk, and prove it.
