@@ -202,7 +202,8 @@ struct kmesh_meta {
 	__u32 backends_end;
 	__u32 endpoints_end;
 	__u32 services_end;
-	__u32 _pad2[3];
+	__u32 _pad2;
+	__u64 written; /* when it was last written: seconds since 1970, UTC; 0 = never */
 	struct kmesh_hook_record hooks[KMESH_HOOK_MAX];
 };
 
