@@ -145,7 +145,7 @@ _kmeshctl() {
             return 0
             ;;
         kmeshctl__subcmd__dump)
-            opts="-o -v -h --output --service --workload --address --stamp --bpf-root --cgroup --state-dir --run-dir --verbose --color --help maps programs links pods all"
+            opts="-o -v -h --output --service --workload --pod --address --raw --bpf-root --cgroup --state-dir --run-dir --verbose --color --help maps programs links pods all"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -164,6 +164,10 @@ _kmeshctl() {
                     return 0
                     ;;
                 --workload)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --pod)
                     COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;

@@ -47,9 +47,10 @@ complete -c kmeshctl -n "__fish_kmeshctl_using_subcommand dump" -s o -l output -
 wide\t'For people with wide screens'
 json\t'For scripts'
 yaml\t'For both'"
-complete -c kmeshctl -n "__fish_kmeshctl_using_subcommand dump" -l service -d 'Only services whose name has this text' -r
-complete -c kmeshctl -n "__fish_kmeshctl_using_subcommand dump" -l workload -d 'Only workloads whose uid has this text' -r
-complete -c kmeshctl -n "__fish_kmeshctl_using_subcommand dump" -l address -d 'Only what has this address' -r
+complete -c kmeshctl -n "__fish_kmeshctl_using_subcommand dump" -l service -d 'Only this service: namespace/host, or namespace/ for all of it' -r
+complete -c kmeshctl -n "__fish_kmeshctl_using_subcommand dump" -l workload -d 'Only this workload: its uid, or namespace/name' -r
+complete -c kmeshctl -n "__fish_kmeshctl_using_subcommand dump" -l pod -d 'Only this pod: its uid, namespace/name, or netns cookie' -r
+complete -c kmeshctl -n "__fish_kmeshctl_using_subcommand dump" -l address -d 'Only what has this address: a VIP, or a workload\'s' -r
 complete -c kmeshctl -n "__fish_kmeshctl_using_subcommand dump" -l bpf-root -d 'Kmesh\'s directory on a BPF file system' -r -F
 complete -c kmeshctl -n "__fish_kmeshctl_using_subcommand dump" -l cgroup -d 'The cgroup whose connections are governed [default: the root of the cgroup2 hierarchy]' -r -F
 complete -c kmeshctl -n "__fish_kmeshctl_using_subcommand dump" -l state-dir -d 'What Kmesh keeps over a reboot' -r -F
@@ -57,7 +58,7 @@ complete -c kmeshctl -n "__fish_kmeshctl_using_subcommand dump" -l run-dir -d 'W
 complete -c kmeshctl -n "__fish_kmeshctl_using_subcommand dump" -l color -d 'Colours: `auto` means on a terminal, unless `NO_COLOR` is set' -r -f -a "auto\t'On a terminal'
 always\t'Always'
 never\t'Never'"
-complete -c kmeshctl -n "__fish_kmeshctl_using_subcommand dump" -l stamp -d 'Write the time into the snapshot (then two dumps of the same state differ)'
+complete -c kmeshctl -n "__fish_kmeshctl_using_subcommand dump" -l raw -d 'Keys and values in hex, of any layout; all-zero elements of arrays are left out'
 complete -c kmeshctl -n "__fish_kmeshctl_using_subcommand dump" -s v -l verbose -d 'Say more on standard error'
 complete -c kmeshctl -n "__fish_kmeshctl_using_subcommand dump" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c kmeshctl -n "__fish_kmeshctl_using_subcommand restore" -s o -l output -d 'How --dry-run is shown' -r -f -a "table\t'One line each'

@@ -47,9 +47,10 @@ yaml\:"For both"))' \
 wide\:"For people with wide screens"
 json\:"For scripts"
 yaml\:"For both"))' \
-'--service=[Only services whose name has this text]:TEXT:_default' \
-'--workload=[Only workloads whose uid has this text]:TEXT:_default' \
-'--address=[Only what has this address]:IP:_default' \
+'--service=[Only this service\: namespace/host, or namespace/ for all of it]:NAME:_default' \
+'--workload=[Only this workload\: its uid, or namespace/name]:UID:_default' \
+'--pod=[Only this pod\: its uid, namespace/name, or netns cookie]:POD:_default' \
+'--address=[Only what has this address\: a VIP, or a workload'\''s]:IP:_default' \
 '--bpf-root=[Kmesh'\''s directory on a BPF file system]:BPF_ROOT:_files' \
 '--cgroup=[The cgroup whose connections are governed \[default\: the root of the cgroup2 hierarchy\]]:CGROUP:_files' \
 '--state-dir=[What Kmesh keeps over a reboot]:STATE_DIR:_files' \
@@ -57,7 +58,7 @@ yaml\:"For both"))' \
 '--color=[Colours\: \`auto\` means on a terminal, unless \`NO_COLOR\` is set]:WHEN:((auto\:"On a terminal"
 always\:"Always"
 never\:"Never"))' \
-'--stamp[Write the time into the snapshot (then two dumps of the same state differ)]' \
+'--raw[Keys and values in hex, of any layout; all-zero elements of arrays are left out]' \
 '-v[Say more on standard error]' \
 '--verbose[Say more on standard error]' \
 '-h[Print help (see more with '\''--help'\'')]' \
@@ -67,7 +68,7 @@ programs\:"The programs, and whether they run"
 links\:"The links that keep them attached"
 pods\:"The managed pods of this node"
 all\:"All of it; as JSON or YAML\: a complete snapshot"))' \
-'*::names -- Only these maps or hooks:_default' \
+'*::names -- Only these maps, hooks or pods:_default' \
 && ret=0
 ;;
 (restore)

@@ -13,6 +13,7 @@ mod context;
 mod daemon;
 mod output;
 mod screen;
+mod select;
 mod tables;
 mod verbs;
 mod view;
