@@ -61,6 +61,10 @@ clang-format:
 completions: build
     for shell in bash zsh fish; do "$KMESH_BIN/kmeshctl" completions "$shell" >"completions/kmeshctl.$shell"; done
 
+# Write the reference of the command line anew.
+cli-reference: build
+    "$KMESH_BIN/kmeshctl" man -o markdown >docs/cli.md
+
 # Are the committed completions those of today's kmeshctl?
 completions-check: build
     for shell in bash zsh fish; do "$KMESH_BIN/kmeshctl" completions "$shell" | diff -u "completions/kmeshctl.$shell" -; done

@@ -109,12 +109,38 @@ fn off_a_terminal_there_are_no_colours_but_when_asked_for() {
     assert!(!text(&run(&["man"]).stdout).contains('\x1b'));
 }
 
+/// What a shell would offer after these words.
+fn offered(shell: &str, words: &[&str]) -> String {
+    let last = (words.len() - 1).to_string();
+    let mut command = kmeshctl(&["--"]);
+    command.args(words).env("COMPLETE", shell).env("_CLAP_COMPLETE_INDEX", last);
+    text(&command.env("_CLAP_IFS", "\n").output().expect("kmeshctl starts").stdout)
+}
+
 #[test]
-fn completions_know_every_verb() {
+fn completions_know_every_verb_flag_and_map() {
     for shell in ["bash", "zsh", "fish"] {
-        let script = text(&run(&["completions", shell]).stdout);
+        let verbs = offered(shell, &["kmeshctl", ""]);
         for verb in ["dump", "restore", "verify", "purge", "completions", "man"] {
-            assert!(script.contains(verb), "{shell}: {verb}");
+            assert!(verbs.contains(verb), "{shell}: {verb}: {verbs}");
         }
+        let maps = offered(shell, &["kmeshctl", "dump", "maps", "kmesh_s"]);
+        assert!(maps.contains("kmesh_service") && maps.contains("kmesh_stats"), "{shell}: {maps}");
+        assert!(!maps.contains("map_of_manager"), "{shell}: {maps}");
+        let hooks = offered(shell, &["kmeshctl", "dump", "links", "sock"]);
+        assert_eq!(hooks.trim(), "sockops", "{shell}");
+        let flags = offered(shell, &["kmeshctl", "purge", "--s"]);
+        assert!(flags.contains("--stop-daemon"), "{shell}: {flags}");
     }
+}
+
+#[test]
+fn completion_scripts_are_accepted_by_their_shell() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("script");
+    std::fs::write(&path, &run(&["completions", "bash"]).stdout).expect("written");
+    let mut bash = Command::new("bash");
+    bash.args(["-c", ". \"$1\" && complete -p kmeshctl", "bash"]).arg(&path);
+    let output = bash.output().expect("bash starts");
+    assert!(output.status.success(), "{}", text(&output.stderr));
 }

@@ -87,21 +87,20 @@ pub struct Disk<'a> {
     pub run_dir: &'a Path,
 }
 
-/// As [`verify`], and looks at the machine around it: the BPF file system, the files on disk. Hands
-/// on the tables, where they could be judged.
+/// As [`verify`], and looks at the machine around it: the BPF file system, the files on disk.
 pub fn verify_node(
     k: &mut dyn Kernel,
     root: &Root,
     cgroup: &Path,
     disk: Disk<'_>,
     against: Option<&Snapshot>,
-) -> Result<(Report, Option<Have>), VerifyError> {
+) -> Result<Report, VerifyError> {
     let mut findings: Vec<_> =
         host::file_system(root).map_err(VerifyError::FileSystem)?.into_iter().collect();
-    let (report, have) = look(k, root, cgroup, against)?;
+    let report = verify(k, root, cgroup, against)?;
     findings.extend(report.findings);
     findings.extend(host::files(disk.state_dir, disk.run_dir));
-    Ok((Report { findings, moving: report.moving }, have))
+    Ok(Report { findings, moving: report.moving })
 }
 
 /// Looks at everything under `root` and at `cgroup`, and at `against`, if given.
@@ -111,18 +110,9 @@ pub fn verify(
     cgroup: &Path,
     against: Option<&Snapshot>,
 ) -> Result<Report, VerifyError> {
-    look(k, root, cgroup, against).map(|(report, _)| report)
-}
-
-fn look(
-    k: &mut dyn Kernel,
-    root: &Root,
-    cgroup: &Path,
-    against: Option<&Snapshot>,
-) -> Result<(Report, Option<Have>), VerifyError> {
     let kernel = |source| VerifyError::Kernel { root: root.path().to_owned(), source };
     if k.list(root.path()).map_err(kernel)?.is_none_or(|entries| entries.is_empty()) {
-        return Ok((Report { findings: vec![nothing(root)], moving: false }, None));
+        return Ok(Report { findings: vec![nothing(root)], moving: false });
     }
     let maps = maps::look(k, root).map_err(kernel)?;
     let mut findings = maps.findings;
@@ -144,7 +134,7 @@ fn look(
             findings.extend(check::compare(have, against));
         }
     }
-    Ok((Report { findings, moving }, have))
+    Ok(Report { findings, moving })
 }
 
 /// Reads the tables; what keeps it from that is a finding where an operator can mend it.

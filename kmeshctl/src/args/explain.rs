@@ -3,6 +3,9 @@
 use std::net::{IpAddr, SocketAddr};
 
 use clap::{Args, ValueEnum};
+use clap_complete::ArgValueCompleter as Live;
+
+use crate::complete;
 
 /// How an explanation is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -55,10 +58,10 @@ Examples:
   kmeshctl explain --from cart-7d9f --to 10.96.0.10:80 -o json | jq -r .verdict")]
 pub struct Explain {
     /// Who connects: a pod of this node.
-    #[arg(long, value_name = "POD|ADDRESS")]
+    #[arg(long, value_name = "POD|ADDRESS", add = Live::new(complete::pods))]
     pub from: String,
     /// The address and port that are dialled; IPv6 in brackets.
-    #[arg(long, value_name = "ADDRESS:PORT")]
+    #[arg(long, value_name = "ADDRESS:PORT", add = Live::new(complete::targets))]
     pub to: SocketAddr,
     /// The family of the socket [default: the address'].
     #[arg(long, value_enum)]

@@ -7,9 +7,9 @@
 mod completions;
 mod dump;
 mod explain;
+mod man;
 mod purge;
 mod restore;
-mod status;
 mod verify;
 
 use std::path::PathBuf;
@@ -17,9 +17,9 @@ use std::path::PathBuf;
 pub use completions::{Completions, Shell};
 pub use dump::{Dump, Format, What};
 pub use explain::{Explain, ExplainFormat, SocketFamily, SocketProtocol};
+pub use man::{Man, ManFormat};
 pub use purge::Purge;
 pub use restore::Restore;
-pub use status::{Status, StatusFormat};
 pub use verify::{FindingsFormat, Verify};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -28,6 +28,7 @@ use kmesh_bpf::{pins, places};
 /// Looks at, saves, restores, checks and removes what Kmesh keeps in the kernel. Needs no daemon.
 #[derive(Debug, Parser)]
 #[command(name = "kmeshctl", version, max_term_width = 100, after_help = AFTER)]
+#[command(next_help_heading = "Common options")]
 pub struct Cli {
     /// Where to look.
     #[command(flatten)]
@@ -47,7 +48,6 @@ const AFTER: &str = "\
 Exit status: 0 good; 1 something differs, is wrong or is left; 2 the command failed.
 
 Examples:
-  kmeshctl status                             how is this node?
   kmeshctl dump maps                          what is in force on this node
   kmeshctl dump all -o json >node.json        save it
   kmeshctl restore node.json                  put it back
@@ -91,8 +91,6 @@ pub enum Verb {
     Dump(Dump),
     /// Make the kernel's tables say what a snapshot says.
     Restore(Restore),
-    /// Show on one screen how the daemon, the kernel's part and the pods are.
-    Status(Status),
     /// Check pins, links, programs, tables and pods, and the tables against a snapshot.
     Verify(Verify),
     /// Remove everything of Kmesh from this node's kernel and disk, and prove it.
@@ -101,8 +99,8 @@ pub enum Verb {
     Explain(Explain),
     /// Write a completion script for a shell.
     Completions(Completions),
-    /// Write the manual page.
-    Man,
+    /// Write the manual pages, or the reference of the command line.
+    Man(Man),
 }
 
 #[cfg(test)]
@@ -120,7 +118,7 @@ mod tests {
     fn every_verb_that_works_has_examples() {
         for verb in Cli::command().get_subcommands() {
             let help = verb.get_after_help().map(ToString::to_string).unwrap_or_default();
-            assert!(verb.get_name() == "man" || help.contains("Examples:"), "{}", verb.get_name());
+            assert!(help.contains("Examples:"), "{}", verb.get_name());
         }
     }
 

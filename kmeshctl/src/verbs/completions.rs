@@ -1,24 +1,22 @@
-//! `kmeshctl completions SHELL`: the script that is committed under completions/.
+//! `kmeshctl completions SHELL`: the script that is committed under completions/. It asks the
+//! kmeshctl on the PATH, so that names of services, workloads, pods and maps come from the live
+//! maps.
 
 use std::io::Write;
 
-use clap::CommandFactory as _;
-use clap_complete::Shell as Target;
+use clap_complete::env::{Bash, EnvCompleter, Fish, Zsh};
 
 use super::End;
-use crate::args::{Cli, Completions, Shell};
+use crate::args::{Completions, Shell};
 
 /// Writes the script of a shell.
 pub fn run(args: &Completions, out: &mut dyn Write) -> anyhow::Result<End> {
-    let target = match args.shell {
-        Shell::Bash => Target::Bash,
-        Shell::Zsh => Target::Zsh,
-        Shell::Fish => Target::Fish,
+    let target: &dyn EnvCompleter = match args.shell {
+        Shell::Bash => &Bash,
+        Shell::Zsh => &Zsh,
+        Shell::Fish => &Fish,
     };
-    // The generator panics when its writer fails: into memory first.
-    let mut script = Vec::new();
-    clap_complete::generate(target, &mut Cli::command(), "kmeshctl", &mut script);
-    out.write_all(&script)?;
+    target.write_registration("COMPLETE", "kmeshctl", "kmeshctl", "kmeshctl", &mut &mut *out)?;
     Ok(End::Good)
 }
 

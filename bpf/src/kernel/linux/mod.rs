@@ -15,7 +15,6 @@ mod links;
 mod load;
 mod mapping;
 mod objects;
-mod raw;
 mod sys;
 mod tables;
 
