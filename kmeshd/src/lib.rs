@@ -1,7 +1,7 @@
 //! The Kmesh daemon.
 //!
 //! ```text
-//!  sources (mesh file) → model → desired → compile ─ Change ─→ reconcile → kmesh-bpf
+//!  sources (mesh file, control plane → decode) → model → desired → compile ─ Change ─→ reconcile → kmesh-bpf
 //!  config → app (composition root) → admin, control, metrics, readiness, shutdown
 //! ```
 //! Only `app` knows all of them; nobody imports it. `compile` and `desired` do no I/O;
@@ -13,6 +13,7 @@ pub mod app;
 pub mod compile;
 pub mod config;
 pub mod control;
+pub mod decode;
 pub mod desired;
 mod http;
 mod locality;

@@ -20,6 +20,8 @@ pub enum Ips {
     One(IpAddr),
     /// None, or several.
     Many(Box<[IpAddr]>),
+    /// None yet: this name is to be resolved.
+    Hostname(Name),
 }
 
 impl Ips {
@@ -29,7 +31,14 @@ impl Ips {
         match self {
             Self::One(ip) => std::slice::from_ref(ip),
             Self::Many(ips) => ips,
+            Self::Hostname(_) => &[],
         }
+    }
+
+    /// Whether a name stands for addresses that are not known.
+    #[must_use]
+    pub fn is_unresolved(&self) -> bool {
+        matches!(self, Self::Hostname(_))
     }
 
     /// The first IPv4 address: the one that is dialled.
@@ -211,13 +220,42 @@ pub struct Model {
     pub pods: Vec<Pod>,
 }
 
+/// What changed of what a source says, object by object: new content, or `None` where it is gone.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Update {
+    /// Workloads by uid.
+    pub workloads: Vec<(Name, Option<Workload>)>,
+    /// Services by `namespace/hostname`.
+    pub services: Vec<(Name, Option<Service>)>,
+    /// Authorization policies by `namespace/name`.
+    pub policies: Vec<(Name, Option<Policy>)>,
+}
+
+impl Update {
+    /// Whether nothing changed.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.workloads.is_empty() && self.services.is_empty() && self.policies.is_empty()
+    }
+}
+
 /// Stores equal values once.
 #[derive(Debug)]
-pub struct Interner<T: ?Sized>(HashSet<Arc<T>>);
+pub struct Interner<T: ?Sized>(HashSet<Arc<T>>, usize);
 
 impl<T: ?Sized> Default for Interner<T> {
     fn default() -> Self {
-        Self(HashSet::new())
+        Self(HashSet::new(), 0)
+    }
+}
+
+impl<T: ?Sized + Eq + Hash> Interner<T> {
+    /// Lets go of what nobody uses, if there is twice as much as after the last time.
+    pub fn tidy(&mut self) {
+        if self.0.len() > 2 * self.1.max(1000) {
+            self.0.retain(|value| Arc::strong_count(value) > 1);
+            self.1 = self.0.len();
+        }
     }
 }
 

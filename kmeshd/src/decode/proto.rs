@@ -1,0 +1,10 @@
+//! The messages of `proto/`, as they were compiled.
+#![expect(clippy::pedantic, reason = "generated")]
+
+pub(crate) mod workload {
+    tonic::include_proto!("istio.workload");
+}
+
+pub(crate) mod security {
+    tonic::include_proto!("istio.security");
+}
