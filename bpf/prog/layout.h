@@ -108,10 +108,10 @@ enum kmesh_endpoint_flag {
 /* backend word: IPv4 address, network order [0,32) | flags [32,64) */
 #define KMESH_BACKEND_FLAGS_SHIFT 32
 enum kmesh_backend_flag {
-	KMESH_BACKEND_VALID = 1,    /* in use; cleared when removed (for views) */
-	KMESH_BACKEND_V4 = 2,       /* the IPv4 address is set */
-	KMESH_BACKEND_V6 = 4,       /* the IPv6 address is set */
-	KMESH_BACKEND_WAYPOINT = 8, /* is a waypoint: its own traffic meets none */
+	KMESH_BACKEND_VALID = 1,       /* in use; cleared when removed (for views) */
+	KMESH_BACKEND_V4 = 2,          /* the IPv4 address is set */
+	KMESH_BACKEND_V6 = 4,          /* the IPv6 address is set */
+	KMESH_BACKEND_WAYPOINT = 8,    /* is a waypoint: its own traffic meets none */
 	KMESH_BACKEND_NO_ADDRESS = 16, /* no frontend leads to it: it shares its node's addresses */
 };
 
@@ -202,7 +202,8 @@ struct kmesh_meta {
 	__u32 backends_end;
 	__u32 endpoints_end;
 	__u32 services_end;
-	__u32 _pad2[3];
+	__u32 _pad2;
+	__u64 written; /* when it was last written: seconds since 1970, UTC; 0 = never */
 	struct kmesh_hook_record hooks[KMESH_HOOK_MAX];
 };
 

@@ -9,6 +9,7 @@
 use std::time::Duration;
 
 use crate::check;
+use crate::clock;
 use crate::kernel::{KernelError, Outcome, Put, Tables};
 use crate::layout::{HookRecord, Map, MetaRecord};
 use crate::plan::{PlanError, plan_judged};
@@ -188,6 +189,7 @@ impl Writer<'_> {
             meta.hooks = self.hooks()?;
             meta.generation |= 1;
             (meta.writer_pid, meta.writer_start) = self.have.signature;
+            meta.written = clock::wall_clock().as_secs();
             self.write_meta(meta)?;
         }
         for run in steps.chunk_by(alike) {

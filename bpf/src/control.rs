@@ -4,7 +4,13 @@
 //! A reader takes fields that it does not know; a field that changes its meaning raises
 //! [`STATUS_SCHEMA`].
 
+use std::net::SocketAddr;
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
+
+use crate::clock::process_start_of;
+use crate::places::DAEMON;
 
 /// The schema of [`DaemonStatus`].
 pub const STATUS_SCHEMA: u32 = 1;
@@ -87,4 +93,31 @@ pub struct WriterStatus {
     pub failing: Option<String>,
     /// Writes are held back for a reader.
     pub held: bool,
+}
+
+/// Who the daemon is: `kmeshd.json` in the run directory. Removed at a clean end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DaemonNote {
+    /// Process id.
+    pub pid: u32,
+    /// Its start, in clock ticks since boot: with the pid, what names it for ever.
+    pub start: u64,
+    /// Where health and metrics are served.
+    pub admin: SocketAddr,
+    /// Its version.
+    pub version: String,
+}
+
+impl DaemonNote {
+    /// The note in this run directory, if there is one.
+    #[must_use]
+    pub fn read(run_dir: &Path) -> Option<Self> {
+        serde_json::from_slice(&std::fs::read(run_dir.join(DAEMON)).ok()?).ok()
+    }
+
+    /// Whether that process still runs.
+    #[must_use]
+    pub fn is_alive(&self) -> bool {
+        process_start_of(self.pid) == Some(self.start)
+    }
 }

@@ -21,6 +21,10 @@ use crate::{mounts, netns};
 
 /// `BPF_FS_MAGIC`, of `statfs(2)`.
 const BPF_FS_MAGIC: u64 = 0xcafe_4a11;
+/// Where a machine's BPF file system is mounted: the default root lies there.
+const BPFFS: &str = "/sys/fs/bpf";
+/// The same place as the machine's first process sees it.
+const HOSTS_BPFFS: &str = "/proc/1/root/sys/fs/bpf";
 /// How often the root is locked anew because it was replaced meanwhile.
 const ATTEMPTS: u32 = 10;
 
@@ -177,9 +181,8 @@ pub fn is_hosts(root: &Root) -> Result<bool, LockError> {
         return Ok(true);
     }
     if sees_first_process() {
-        let device = |path: &Path| std::fs::metadata(path).map(|said| said.dev());
-        let host = Path::new("/proc/1/root").join(place.strip_prefix("/").unwrap_or(place));
-        if let (Ok(host), Ok(here)) = (device(&host), device(place)) {
+        let device = |path| std::fs::metadata(path).map(|said| said.dev());
+        if let (Ok(host), Ok(here)) = (device(HOSTS_BPFFS), device(BPFFS)) {
             return Ok(host == here);
         }
     }

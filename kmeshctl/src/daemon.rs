@@ -9,6 +9,7 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use kmesh_bpf::control;
 use kmesh_bpf::places::{CONTROL, SOCKET_PATH_MAX};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketType};
 
@@ -157,7 +158,7 @@ pub fn ask(ctx: &Context, method: &str, path: &str) -> Result<Answer, NoDaemon> 
 
 /// Lets the daemon write nothing for so long (two seconds at most). Zero lets it write again.
 pub fn hold(ctx: &Context, time: Duration) -> Result<(), NoDaemon> {
-    ask(ctx, "POST", &format!("/hold?ms={}", time.as_millis()))?.text().map(|_| ())
+    ask(ctx, "POST", &format!("{}?ms={}", control::HOLD, time.as_millis()))?.text().map(|_| ())
 }
 
 /// Connects without waiting: a daemon whose queue is full does not answer.

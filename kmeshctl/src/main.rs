@@ -13,6 +13,8 @@ mod complete;
 mod context;
 mod daemon;
 mod output;
+mod screen;
+mod select;
 mod tables;
 mod verbs;
 mod view;
@@ -49,6 +51,7 @@ fn run(cli: &Cli) -> anyhow::Result<End> {
     let end = match &cli.verb {
         Verb::Dump(args) => verbs::dump::run(&ctx, args, &mut out),
         Verb::Restore(args) => verbs::restore::run(&ctx, args, &mut out),
+        Verb::Status(args) => verbs::status::run(&ctx, args, &mut out),
         Verb::Verify(args) => verbs::verify::run(&ctx, args, &mut out),
         Verb::Purge(args) => verbs::purge::run(&ctx, args, &mut out),
         Verb::Explain(args) => verbs::explain::run(&ctx, args, &mut out),

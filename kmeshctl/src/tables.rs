@@ -2,34 +2,40 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
+use std::time::Duration;
 
+use kmesh_bpf::last_sync::LastSync;
 use kmesh_bpf::layout::COUNTERS;
-use kmesh_bpf::snapshot::{PodEntry, PodMode, ServiceEntry, WorkloadEntry};
+use kmesh_bpf::snapshot::{About, PodEntry, PodMode, ServiceEntry, WorkloadEntry};
 use kmesh_bpf::want::{Endpoint, Family, Mode, Settings, WaypointRef};
 
-use crate::output::{Style, table, write_table};
+use crate::output::{Style, table, write_rows, write_table};
 use crate::view::{LinkView, MapView, ProgramView, is_waypoint};
 
 /// How many names a narrow table shows in one cell.
 const SHOWN: usize = 3;
 
+/// Entries that can be gone through again: for the columns' widths, then for the text.
+type Again<'a, I> = &'a dyn Fn() -> I;
+
 /// Services, then waypoints.
-pub fn services(
+pub fn services<I: Iterator<Item = ServiceEntry>>(
     out: &mut dyn Write,
     style: Style,
     wide: bool,
-    services: &[ServiceEntry],
+    services: Again<'_, I>,
 ) -> io::Result<()> {
+    const HEADER: [&str; 8] =
+        ["NAME", "PORT", "FAMILY", "VIPS", "MODE", "SYNCED", "WAYPOINT", "ENDPOINTS"];
     for (heading, waypoints) in [("Services", false), ("Waypoints", true)] {
-        let rows: Vec<_> = services.iter().filter(|s| is_waypoint(s.kind) == waypoints).collect();
-        if rows.is_empty() {
+        let chosen = || services().filter(|service| is_waypoint(service.kind) == waypoints);
+        let count = chosen().count();
+        if count == 0 {
             continue;
         }
-        style.heading(out, &format!("{heading} ({})", rows.len()))?;
-        let mut table =
-            table(&["NAME", "PORT", "FAMILY", "VIPS", "MODE", "SYNCED", "WAYPOINT", "ENDPOINTS"]);
-        for service in rows {
-            table.add_row([
+        style.heading(out, &format!("{heading} ({count})"))?;
+        let row = |service: ServiceEntry| {
+            vec![
                 service.name.to_string(),
                 service.port.to_string(),
                 family(service.family).to_owned(),
@@ -38,28 +44,27 @@ pub fn services(
                 yes(service.synced),
                 waypoint(service.waypoint.as_ref()),
                 endpoints(wide, &service.endpoints),
-            ]);
-        }
-        write_table(out, &table)?;
+            ]
+        };
+        write_rows(out, &HEADER, &|| chosen().map(row))?;
         writeln!(out)?;
     }
     Ok(())
 }
 
 /// Workloads.
-pub fn workloads(
+pub fn workloads<I: Iterator<Item = WorkloadEntry>>(
     out: &mut dyn Write,
     style: Style,
     wide: bool,
-    workloads: &[WorkloadEntry],
+    workloads: Again<'_, I>,
 ) -> io::Result<()> {
-    style.heading(out, &format!("Workloads ({})", workloads.len()))?;
+    style.heading(out, &format!("Workloads ({})", workloads().count()))?;
     let mut header = vec!["UID", "ADDRESSES", "WAYPOINT"];
     if wide {
         header.extend(["DIALLED-V4", "DIALLED-V6", "IDENTITY", "IS-WAYPOINT"]);
     }
-    let mut table = table(&header);
-    for workload in workloads {
+    let row = |workload: WorkloadEntry| {
         let mut row = vec![
             workload.uid.to_string(),
             list(wide, workload.addresses.iter().map(ToString::to_string)),
@@ -73,18 +78,21 @@ pub fn workloads(
                 yes(workload.is_waypoint),
             ]);
         }
-        table.add_row(row);
-    }
-    write_table(out, &table)?;
+        row
+    };
+    write_rows(out, &header, &|| workloads().map(row))?;
     writeln!(out)
 }
 
 /// Managed pods.
-pub fn pods(out: &mut dyn Write, style: Style, pods: &[PodEntry]) -> io::Result<()> {
-    style.heading(out, &format!("Pods ({})", pods.len()))?;
-    let mut table = table(&["UID", "MODE", "COOKIE", "NETNS"]);
-    for pod in pods {
-        table.add_row([
+pub fn pods<'p, I: Iterator<Item = &'p PodEntry>>(
+    out: &mut dyn Write,
+    style: Style,
+    pods: Again<'_, I>,
+) -> io::Result<()> {
+    style.heading(out, &format!("Pods ({})", pods().count()))?;
+    let row = |pod: &PodEntry| {
+        vec![
             pod.uid.as_ref().map_or_else(dash, ToString::to_string),
             match pod.mode {
                 PodMode::Managed => "managed",
@@ -93,9 +101,9 @@ pub fn pods(out: &mut dyn Write, style: Style, pods: &[PodEntry]) -> io::Result<
             .to_owned(),
             pod.cookie.to_string(),
             pod.netns.clone().unwrap_or_else(dash),
-        ]);
-    }
-    write_table(out, &table)?;
+        ]
+    };
+    write_rows(out, &["UID", "MODE", "COOKIE", "NETNS"], &|| pods().map(row))?;
     writeln!(out)
 }
 
@@ -221,11 +229,40 @@ pub fn about(
     out: &mut dyn Write,
     root: &std::path::Path,
     layout: u32,
-    generation: u64,
-    consistent: bool,
+    about: &About,
+    last_sync: Option<&LastSync>,
 ) -> io::Result<()> {
-    let note = if consistent { "" } else { " (not consistent)" };
-    writeln!(out, "{}: layout {layout}, generation {generation}{note}\n", root.display())
+    let generation = about.generation.unwrap_or_default();
+    write!(out, "{}: layout {layout}, generation {generation}", root.display())?;
+    if about.unfinished == Some(true) {
+        write!(out, " (left unfinished by a writer)")?;
+    }
+    if about.consistent == Some(false) {
+        write!(out, " (not consistent)")?;
+    }
+    match &about.time {
+        Some(time) => write!(out, ", written {time}")?,
+        None => write!(out, ", never written")?,
+    }
+    match last_sync {
+        Some(last) => {
+            let age = span(last.age());
+            writeln!(out, ", last full sync {age} ago\n")
+        }
+        None => writeln!(out, ", last full sync unknown\n"),
+    }
+}
+
+/// A time span as people say it: the two largest units.
+fn span(time: Duration) -> String {
+    let all = time.as_secs();
+    let (days, hours, minutes, seconds) = (all / 86_400, all / 3600 % 24, all / 60 % 60, all % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds} s"),
+        (0, 0, _) => format!("{minutes} min {seconds} s"),
+        (0, _, _) => format!("{hours} h {minutes} min"),
+        _ => format!("{days} d {hours} h"),
+    }
 }
 
 fn dash() -> String {
@@ -275,6 +312,15 @@ fn list(wide: bool, names: impl Iterator<Item = String>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_span_is_told_by_its_two_largest_units() {
+        let said = |seconds| span(Duration::from_secs(seconds));
+        assert_eq!(said(59), "59 s");
+        assert_eq!(said(61), "1 min 1 s");
+        assert_eq!(said(2 * 3600 + 180), "2 h 3 min");
+        assert_eq!(said(3 * 86_400 + 7200), "3 d 2 h");
+    }
 
     #[test]
     fn a_narrow_cell_says_how_many_more_there_are() {

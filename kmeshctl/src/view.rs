@@ -2,13 +2,12 @@
 //!
 //! It holds no indices but where they are what is asked for (`dump programs`, `dump links`).
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 
 use kmesh_bpf::attach::HookState;
 use kmesh_bpf::kernel::{Id, KernelError, Objects, Pinned, Tables};
 use kmesh_bpf::layout::{COUNTERS, Map};
 use kmesh_bpf::pins::Root;
-use kmesh_bpf::snapshot::Snapshot;
 use kmesh_bpf::tables::Have;
 use kmesh_bpf::want::Kind;
 use serde::Serialize;
@@ -123,7 +122,7 @@ impl ProgramView {
 }
 
 /// A hook's state in one or two words.
-fn words(state: &HookState) -> &'static str {
+pub fn words(state: &HookState) -> &'static str {
     match state {
         HookState { standing: None, prog: None, .. } => "absent",
         HookState { standing: None, .. } => "not attached",
@@ -165,46 +164,6 @@ pub fn links(states: &[HookState]) -> Vec<LinkView> {
             })
         })
         .collect()
-}
-
-/// What the filters of `dump` leave.
-#[derive(Clone, Debug, Default)]
-pub struct Filter<'a> {
-    /// Text in the service's name.
-    pub service: Option<&'a str>,
-    /// Text in the workload's uid.
-    pub workload: Option<&'a str>,
-    /// An address of it.
-    pub address: Option<std::net::IpAddr>,
-}
-
-impl Filter<'_> {
-    /// Whether anything is filtered.
-    #[must_use]
-    pub fn is_set(&self) -> bool {
-        self.service.is_some() || self.workload.is_some() || self.address.is_some()
-    }
-
-    /// Takes out what the filters do not name.
-    pub fn apply(&self, snapshot: &mut Snapshot) {
-        if !self.is_set() {
-            return;
-        }
-        snapshot.services.retain(|service| {
-            self.workload.is_none()
-                && self.service.is_none_or(|text| service.name.contains(text))
-                && self.address.is_none_or(|address| service.vips.contains(&address))
-        });
-        snapshot.workloads.retain(|workload| {
-            self.service.is_none()
-                && self.workload.is_none_or(|text| workload.uid.contains(text))
-                && self.address.is_none_or(|address| workload.addresses.contains(&address))
-        });
-        let uids: BTreeSet<_> = snapshot.workloads.iter().map(|w| w.uid.clone()).collect();
-        if let Some(pods) = &mut snapshot.pods {
-            pods.retain(|pod| pod.uid.as_ref().is_some_and(|uid| uids.contains(uid)));
-        }
-    }
 }
 
 /// Services that clients dial, and waypoints.

@@ -17,11 +17,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
 use kmesh_bpf::clock;
+use kmesh_bpf::control::DaemonNote;
 use kmesh_bpf::files::replace;
 use kmesh_bpf::kernel::linux::Linux;
 use kmesh_bpf::places::DAEMON;
 use sd_notify::NotifyState;
-use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tracing::{info, warn};
@@ -245,21 +245,13 @@ async fn tell_systemd(readiness: Readiness, status: Arc<Status>) {
 /// `kmeshd.json` in the run directory: who runs. Removed by drop, so at a clean end.
 struct Note(Option<PathBuf>);
 
-#[derive(Serialize)]
-struct Daemon {
-    pid: u32,
-    start: u64,
-    admin: SocketAddr,
-    version: &'static str,
-}
-
 impl Note {
     fn write(run_dir: &Path, admin: SocketAddr) -> Self {
-        let daemon = Daemon {
+        let daemon = DaemonNote {
             pid: std::process::id(),
             start: clock::process_start(),
             admin,
-            version: env!("CARGO_PKG_VERSION"),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
         };
         let text = serde_json::to_vec(&daemon).unwrap_or_default();
         match replace(run_dir, DAEMON, &mut |file| file.write_all(&text)) {

@@ -31,7 +31,7 @@ use crate::status::Facts;
 const HOLD: Duration = Duration::from_secs(2);
 
 /// How long the writer may take to say what the tables shall say.
-const SNAPSHOT_WITHIN: Duration = Duration::from_secs(60);
+const SNAPSHOT_WITHIN: Duration = Duration::from_mins(1);
 /// The kind of source that a mesh file is.
 pub(crate) const MESH_FILE: &str = "mesh file";
 

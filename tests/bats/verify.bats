@@ -75,7 +75,7 @@ links_have_no_cgroup() {
     rmdir "$TOP/short"
     # The kernel lets go of the cgroup a little later.
     eventually 10 links_have_no_cgroup
-    finds error "sockops, connect4, connect6: the cgroup of the link is gone"
+    finds error "sockops, connect4, connect6: the link is detached: its cgroup is gone"
     ctl restore "$UNDER_TEST"
     is_good
 }
@@ -190,12 +190,140 @@ links_have_no_cgroup() {
     finds warning "--max-frontends"
 }
 
+@test "verify: a link that somebody detached" {
+    installed
+    bpftool link detach pinned "$KMESH_BPF_ROOT/links/connect4"
+    finds error "links: connect4: the link is detached"
+    ctl restore "$UNDER_TEST"
+    is_good
+}
+
+@test "verify: a program replaced by another" {
+    installed
+    foreign_program
+    "$KMESH_BIN/examples/relink" connect4 "$KMESH_BPF_ROOT/links/connect4" "$W/bpf/foreign"
+    finds error 'programs: connect4: its program was replaced by another: "foreign"'
+    ctl restore "$UNDER_TEST"
+    is_good
+}
+
+@test "verify: a program of another build is a warning" {
+    installed
+    # kmesh_meta's word on connect4, the third hook: the build is in bytes 96 to 103.
+    local record
+    record=$(element kmesh_meta 0)
+    set_element kmesh_meta 0 "${record:0:288}de ad be ef de ad be ef${record:311}"
+    finds warning "programs: connect4: it is of another build (efbeaddeefbeadde)"
+}
+
+# The key of a workload's address in kmesh_frontend, as hex bytes.
+address_key() {
+    local IFS=.
+    # shellcheck disable=SC2086 # the address' numbers are words
+    printf '00 00 00 00 00 00 00 00 00 00 ff ff %02x %02x %02x %02x 00 00 01 00' $1
+}
+
+lose_address() {
+    # shellcheck disable=SC2046 # bytes are words
+    bpftool map delete pinned "$KMESH_BPF_ROOT/maps/kmesh_frontend" key hex $(address_key "$1")
+}
+
+@test "verify: a workload that nothing leads to" {
+    snapshot
+    echo '  - {uid: c//Pod/default/c, v4: 10.77.0.13, addresses: [10.77.0.13]}' >>"$UNDER_TEST"
+    ctl restore "$UNDER_TEST"
+    lose_address 10.77.0.13
+    finds error "references: workload c//Pod/default/c"
+    finds error "unreferenced: no address, service or pod leads to it"
+    ctl restore "$UNDER_TEST"
+    is_good --against "$UNDER_TEST"
+}
+
+@test "verify: a workload that serves, and that no address leads to" {
+    installed
+    lose_address 10.77.0.12
+    finds error "no address leads to it: as a source it has no identity"
+    ctl restore "$UNDER_TEST"
+    is_good --against "$UNDER_TEST"
+}
+
+@test "verify: a workload without addresses of its own is fine" {
+    snapshot
+    echo '  - {uid: c//Pod/default/host, v4: 10.77.0.1}' >>"$UNDER_TEST"
+    ctl restore "$UNDER_TEST"
+    is_good --against "$UNDER_TEST"
+}
+
+@test "verify: two workloads dialled at one address" {
+    installed
+    local at record
+    at=$(index_of kmesh_backend '^0a 4d 00 0c')
+    record=$(element kmesh_backend "$at")
+    set_element kmesh_backend "$at" "0a 4d 00 0b${record:11}"
+    finds error "duplicate address: 10.77.0.11 is also that of c//Pod/default/a"
+    ctl restore "$UNDER_TEST"
+    is_good --against "$UNDER_TEST"
+}
+
+@test "verify: two workloads of one name" {
+    installed
+    # Workload b gets the name of a: its place in bytes 40 to 43; both names have the same length.
+    local at record other
+    at=$(index_of kmesh_backend '^0a 4d 00 0c')
+    record=$(element kmesh_backend "$at")
+    other=$(element kmesh_backend "$(index_of kmesh_backend '^0a 4d 00 0b')")
+    set_element kmesh_backend "$at" "${record:0:120}${other:120:11}${record:131}"
+    finds error "another record has the same uid"
+    ctl restore "$UNDER_TEST"
+    is_good --against "$UNDER_TEST"
+}
+
+@test "verify: a BPF file system that is not the host's" {
+    installed
+    # In a mount namespace of its own the test's file system stands where the host's would.
+    # shellcheck disable=SC2016 # the inner shell expands it
+    run -1 unshare --mount --propagation private sh -ec \
+        'mount --bind "$1" /sys/fs/bpf; shift; exec "$@"' sh "$W/bpf" \
+        "$KMESH_BIN/kmeshctl" --bpf-root /sys/fs/bpf/kmesh verify
+    [ ${#lines[@]} -eq 1 ]
+    [[ $output == "error: pins: /sys/fs/bpf/kmesh: this BPF file system is not the host's"* ]]
+}
+
+@test "verify: a rollback that waits, and a file that a dead process left, are warnings" {
+    installed
+    mkdir -p "$KMESH_STATE_DIR"
+    echo '{}' >"$KMESH_STATE_DIR/rollback.json"
+    finds warning "files: $KMESH_STATE_DIR/rollback.json: a restore waits to be confirmed"
+    rm "$KMESH_STATE_DIR/rollback.json"
+    # Beyond the largest process id.
+    echo half >"$KMESH_STATE_DIR/.snapshot.json.4194305"
+    finds warning "/.snapshot.json.4194305: a process that is gone left it unfinished"
+}
+
+@test "verify --against daemon: what the kernel holds, and what the daemon wants" {
+    left_by_daemon
+    run -2 ctl verify --against daemon
+    [[ $output == *"$KMESH_RUN_DIR/kmeshd.sock"* ]]
+    daemon_up
+    is_good --against daemon
+    local key
+    key="00 00 00 00 00 00 00 00 00 00 ff ff 0a 60 00 0a 00 50 00 00"
+    # shellcheck disable=SC2086 # bytes are words
+    bpftool map delete pinned "$KMESH_BPF_ROOT/maps/kmesh_frontend" key hex $key
+    finds error "difference: service default/web.default.svc.cluster.local port 80 (IPv4): vips" \
+        --against daemon
+    daemon_stop
+    daemon_up
+    is_good --against daemon
+}
+
 @test "verify --against names what differs, and -o json has the same findings" {
     installed
     sed -i 's/10\.96\.0\.12/10.96.0.13/' "$UNDER_TEST"
     run -1 ctl verify --against "$UNDER_TEST"
     [[ $output == *"shop/cart"* ]]
     run -1 ctl verify --against - -o json <"$UNDER_TEST"
+    jq -e '.schemaVersion == 1 and (.good | not)' <<<"$output"
     jq -e '.findings | length >= 1 and all(.severity and .layer and .object and .problem and .fix)' \
         <<<"$output"
     run -2 ctl verify --against "$W/none.yaml"

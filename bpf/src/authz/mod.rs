@@ -9,6 +9,8 @@
 //! is the program. The design stands in `docs/authorization.md`.
 
 mod check;
+mod compile;
+mod image;
 mod judge;
 mod policy;
 mod text;
@@ -17,5 +19,7 @@ mod text;
 mod tests;
 
 pub use check::Problem;
+pub use compile::{Compiled, TooLarge, compile};
+pub use image::{CLASSIFIED, Chunk, Decision, Header, Image, Run, ZONES};
 pub use judge::{Connection, Hit, Reason, Verdict, judge};
 pub use policy::{Account, Action, Condition, Identity, Match, Policy, Scope, StringMatch};

@@ -68,6 +68,6 @@ fn finding(object: String, problem: &str) -> Finding {
         layer: "difference",
         object,
         problem: problem.to_owned(),
-        fix: "start kmeshd, or: kmeshctl restore SNAPSHOT".to_owned(),
+        fix: "start kmeshd (or start it again), or: kmeshctl restore SNAPSHOT".to_owned(),
     }
 }

@@ -14,7 +14,7 @@ use crate::tables::{Consistency, Have};
 /// Above this share of its limit a map is called nearly full.
 const NEARLY_FULL_PERCENT: u64 = 80;
 /// What mends the tables.
-const SYNC: &str = "start kmeshd, which mends it, or: kmeshctl restore SNAPSHOT";
+const SYNC: &str = "start kmeshd (or start it again): it mends that; or: kmeshctl restore SNAPSHOT";
 /// What mends one pod's word.
 const ENROL: &str = "start kmeshd, which enrols its pods again";
 

@@ -88,7 +88,8 @@ pub enum KernelError {
 }
 
 /// Bytes as lower-case hex, as errors and checksums say them.
-pub(crate) fn hex(bytes: &[u8]) -> String {
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
         let _ = write!(text, "{byte:02x}");
         text
@@ -254,6 +255,9 @@ pub enum EntryKind {
 #[must_use = "the lock is released when this is dropped"]
 pub struct DirLock(pub Option<std::os::fd::OwnedFd>);
 
+/// Called with each key of a map, and its value where user space may see it.
+pub type RawVisit<'v> = &'v mut dyn FnMut(&[u8], Option<&[u8]>);
+
 /// Pins, links and programs.
 pub trait Objects {
     /// The build id of this build's program for `hook`: what [`Objects::load`] would load
@@ -275,6 +279,12 @@ pub trait Objects {
 
     /// Entries of a directory, sorted by name; `None` when it is not there.
     fn list(&self, dir: &Path) -> Result<Option<Vec<(String, EntryKind)>>, KernelError>;
+
+    /// Visits every element of the map pinned at `path` as the kernel says it is, whatever its
+    /// sizes: each key, and its value where user space may see it (of a per-CPU map: all CPUs'
+    /// values, one after another). False where the kernel does not list its elements, or nothing
+    /// is there.
+    fn scan_pin(&self, path: &Path, visit: RawVisit<'_>) -> Result<bool, KernelError>;
 
     /// Makes a directory with its parents; one that is there is fine.
     fn make_dir(&mut self, dir: &Path) -> Result<(), KernelError>;

@@ -223,7 +223,9 @@ pub struct MetaRecord {
     /// First index of `kmesh_service` that was never used.
     pub services_end: u32,
     /// Zero.
-    pub pad2: [u32; 3],
+    pub pad2: u32,
+    /// When the tables were last written: seconds since 1970, UTC; 0 is never.
+    pub written: u64,
     /// By [`super::Hook`].
     pub hooks: [HookRecord; 8],
 }

@@ -4,10 +4,10 @@
 use std::io;
 use std::path::Path;
 
-use super::MemoryKernel;
 use super::things::{BUILD, Entry};
+use super::{Elements, MemoryKernel};
 use crate::kernel::{
-    DirLock, EntryKind, Id, KernelError, LinkInfo, MapInfo, Objects, Pinned, ProgInfo,
+    DirLock, EntryKind, Id, KernelError, LinkInfo, MapInfo, Objects, Pinned, ProgInfo, RawVisit,
 };
 use crate::layout::{Hook, Limits, Map};
 use crate::ours;
@@ -69,6 +69,27 @@ impl Objects for MemoryKernel {
             Some((path.file_name()?.to_string_lossy().into_owned(), kind))
         });
         Ok(Some(entries.collect()))
+    }
+
+    fn scan_pin(&self, path: &Path, visit: RawVisit<'_>) -> Result<bool, KernelError> {
+        let stored = match self.id_at(path) {
+            Ok(Id::Map(id)) => self.maps.get(&id),
+            _ => None,
+        };
+        match stored.map(|stored| (&stored.elements, stored.info.value_size as usize)) {
+            None => return Ok(false),
+            Some((Elements::Array(bytes), size)) => {
+                for (index, value) in (0_u32..).zip(bytes.chunks_exact(size)) {
+                    visit(&index.to_ne_bytes(), Some(value));
+                }
+            }
+            Some((Elements::Hash(elements), _)) => {
+                for (key, value) in elements {
+                    visit(key, Some(value));
+                }
+            }
+        }
+        Ok(true)
     }
 
     fn make_dir(&mut self, dir: &Path) -> Result<(), KernelError> {

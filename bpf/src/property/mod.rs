@@ -23,7 +23,7 @@ use crate::layout::{
 };
 use crate::memory::MemoryKernel;
 use crate::plan::plan;
-use crate::snapshot::{About, Snapshot};
+use crate::snapshot::{About, Format, Listing, Snapshot};
 use crate::tables::Have;
 use crate::want::{Change, Family, WaypointRef};
 
@@ -58,6 +58,7 @@ fn assert_says(kernel: &MemoryKernel, have: &Have, wanted: &Change) {
     let wanted = Snapshot::of_change(wanted, About::default());
     let fresh = Have::read_locked(kernel).expect("read");
     assert_eq!(Snapshot::of(have, About::default(), None), wanted);
+    assert_eq!(listed(have), text(&wanted), "written entry by entry it is another text");
     assert_eq!(Snapshot::of(&fresh, About::default(), None), wanted);
     have.assert_mirrors(&fresh);
     let found: Vec<_> = check(&fresh).into_iter().filter(|f| f.layer != "capacity").collect();
@@ -247,4 +248,18 @@ proptest! {
 fn a_frontend_key_says_what_it_leads_from() {
     let key = FrontendKey::service(vip(0), 80);
     assert_eq!((key.address(), key.port(), key.kind()), (vip(0), 80, FrontendKey::SERVICE));
+}
+
+/// What the tables say, written entry by entry.
+fn listed(have: &Have) -> String {
+    let mut out = Vec::new();
+    let listing = Listing::new(have);
+    listing.write(About::default(), None, Format::Json, &mut out).expect("to memory");
+    String::from_utf8(out).expect("text")
+}
+
+fn text(snapshot: &Snapshot) -> String {
+    let mut out = Vec::new();
+    snapshot.write_json(&mut out).expect("to memory");
+    String::from_utf8(out).expect("text")
 }

@@ -1,12 +1,16 @@
 //! Snapshots: what the tables say, by name, as a file.
 //!
 //! One schema for dump, restore, verify and the state directory; JSON and YAML. The order is
-//! fixed, so that two snapshots of the same state are the same bytes (give no time then). It
-//! refuses unknown fields, a newer schema and a wrong checksum.
+//! fixed, so that two snapshots of the same state are the same bytes. What the tables say is
+//! written entry by entry ([`Listing`]). It refuses unknown fields, a newer schema and a wrong
+//! checksum. The fields are told one by one in docs/snapshot.md.
 
 mod entry;
+mod lines;
+mod listing;
 mod read;
 mod schema;
+mod taken;
 pub(crate) mod words;
 mod write;
 
@@ -17,6 +21,9 @@ use std::str::FromStr;
 pub use entry::{PodEntry, PodMode, ServiceEntry, WorkloadEntry};
 use entry::{from_service_entry, from_workload_entry, service_order};
 pub(crate) use entry::{service_entry, workload_entry};
+pub use listing::Listing;
+pub use taken::pod_entries;
+pub use write::{Each, Format, write_json, write_yaml};
 
 use crate::check::Invalid;
 use crate::tables::Have;
@@ -34,12 +41,14 @@ pub struct About {
     pub kernel: Option<String>,
     /// `/proc/sys/kernel/random/boot_id`: cookies mean nothing under another.
     pub boot_id: Option<String>,
-    /// RFC 3339, UTC.
+    /// When the tables were last written: RFC 3339, UTC.
     pub time: Option<String>,
     /// Of `kmesh_meta`.
     pub generation: Option<u64>,
-    /// False when a writer was at work at every try.
+    /// False when the tables changed under every try.
     pub consistent: Option<bool>,
+    /// True when a writer was in the middle of a transaction, or died there.
+    pub unfinished: Option<bool>,
 }
 
 /// What the tables say, or shall say.

@@ -156,6 +156,7 @@ fn accept(mut file: Owned, origin: &str) -> Result<Snapshot, SnapshotError> {
         time: file.time,
         generation: file.generation,
         consistent: file.consistent,
+        unfinished: file.unfinished,
     };
     let snapshot = Snapshot {
         about,

@@ -31,6 +31,8 @@ pub(super) struct File<Services, Workloads, Pods> {
     pub(super) generation: Option<u64>,
     #[serde(default = "none", skip_serializing_if = "Option::is_none")]
     pub(super) consistent: Option<bool>,
+    #[serde(default = "none", skip_serializing_if = "Option::is_none")]
+    pub(super) unfinished: Option<bool>,
     #[serde(default)]
     pub(super) settings: Settings,
     pub(super) services: Services,

@@ -37,7 +37,7 @@ pub(crate) use services::{Place, Services};
 pub(crate) use slots::Slots;
 pub use views::Usage;
 pub(crate) use views::{
-    family_number, family_of, kind_number, kind_of, mode_flags, mode_of, settings_words,
+    Shared, family_number, family_of, kind_number, kind_of, mode_flags, mode_of, settings_words,
 };
 
 /// No index.

@@ -104,11 +104,16 @@ impl Names {
         }
     }
 
-    /// The name that starts at `start`.
-    pub(crate) fn text(&self, start: u32, len: u16) -> Option<&str> {
+    /// The bytes of the name that starts at `start`: in the order of names where they are text.
+    pub(crate) fn bytes(&self, start: u32, len: u16) -> Option<&[u8]> {
         let from = start as usize * NAME_CHUNK;
         let bytes: &[u8] = bytemuck::cast_slice(&self.chunks);
-        std::str::from_utf8(bytes.get(from..from + usize::from(len))?).ok()
+        bytes.get(from..from + usize::from(len))
+    }
+
+    /// The name that starts at `start`.
+    pub(crate) fn text(&self, start: u32, len: u16) -> Option<&str> {
+        std::str::from_utf8(self.bytes(start, len)?).ok()
     }
 
     /// Where `name` lies, if anything refers to it.

@@ -1,4 +1,5 @@
-//! Reads the maps, in batches bounded by the ends in `kmesh_meta`.
+//! Reads the maps, in batches bounded by the ends in `kmesh_meta`: first a bare copy, as fast as
+//! can be, so that few writes fall into it; then, of the copy that is kept, the mirror.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -9,8 +10,8 @@ use super::views::settings_of;
 use super::{Backends, Consistency, Frontends, Have, Names, ReadError, Services, Slots};
 use crate::kernel::{KernelError, Tables};
 use crate::layout::{
-    FrontendKey, LAYOUT_VERSION, Limits, MAGIC, ManagerWord, Map, MetaRecord, SETTINGS,
-    SettingsWords,
+    BackendRecord, EndpointWord, FrontendKey, FrontendWord, LAYOUT_VERSION, Limits, MAGIC,
+    ManagerWord, Map, MetaRecord, NameChunk, SETTINGS, ServiceRecord, SettingsWords,
 };
 use crate::want::Settings;
 
@@ -23,21 +24,30 @@ impl Have {
     /// Reads the tables as an onlooker: up to three times, until nothing was written
     /// meanwhile; [`Self::consistency`] says how it went. Never-written maps are empty tables.
     pub fn read(k: &dyn Tables) -> Result<Self, ReadError> {
-        let mut have = Self::read_once(k)?;
+        Self::read_held(k, &mut || false)
+    }
+
+    /// As [`Self::read`]; when a writer was at work at every try, `hold` may make it rest (true:
+    /// it does), and then there is one more try.
+    pub fn read_held(k: &dyn Tables, hold: &mut dyn FnMut() -> bool) -> Result<Self, ReadError> {
+        let mut copy = Copy::take(k)?;
         for _ in 1..TRIES {
-            if have.consistency == Consistency::Settled {
+            if copy.consistency == Consistency::Settled {
                 break;
             }
             std::thread::sleep(PAUSE);
-            have = Self::read_once(k)?;
+            copy = Copy::take(k)?;
         }
-        Ok(have)
+        if copy.consistency != Consistency::Settled && hold() {
+            copy = Copy::take(k)?;
+        }
+        Ok(Self::of(copy))
     }
 
     /// Reads the tables as the holder of the writer lock: once; an odd generation is a dead
     /// writer's, closed by the next transaction.
     pub fn read_locked(k: &dyn Tables) -> Result<Self, ReadError> {
-        Self::read_once(k)
+        Copy::take(k).map(Self::of)
     }
 
     /// Reads what the programs are told, and no more.
@@ -45,62 +55,42 @@ impl Have {
         Ok(settings_of(&read_settings(k).map_err(ReadError::Kernel)?))
     }
 
-    fn read_once(k: &dyn Tables) -> Result<Self, ReadError> {
-        let meta = read_meta(k)?;
-        let mut have = Self::read_maps(k, meta).map_err(ReadError::Kernel)?;
-        let after = read_meta(k)?;
-        have.consistency = match meta.generation {
-            before if before != after.generation => Consistency::Moving,
-            odd if odd & 1 == 1 => Consistency::LeftOpen,
-            _ => Consistency::Settled,
-        };
-        have.find_free();
-        Ok(have)
-    }
-
-    fn read_maps(k: &dyn Tables, meta: MetaRecord) -> Result<Self, KernelError> {
-        let limits = read_limits(k)?;
-        let end = |end: u32, map| end.min(limits.of(map));
-        let backends_end = end(meta.backends_end, Map::Backend);
-        let services_end = end(meta.services_end, Map::Service);
-        let mut names = Names::new(read_array(k, Map::Names, end(meta.names_end, Map::Names))?);
-        let records = read_array(k, Map::Backend, backends_end)?;
-        let backends = Backends::new(records, &mut names);
-        let words = read_array(k, Map::Endpoint, end(meta.endpoints_end, Map::Endpoint))?;
-        let mut slots = Slots::new(words, backends_end);
-        let records = read_array(k, Map::Service, services_end)?;
-        let mut services = Services::new(records, &mut names);
+    /// The mirror of a copy.
+    fn of(copy: Copy) -> Self {
+        let (backends_end, services_end) = (copy.end(Map::Backend), copy.end(Map::Service));
+        let mut names = Names::new(copy.names);
+        let backends = Backends::new(copy.backends, &mut names);
+        let mut slots = Slots::new(copy.endpoints, backends_end);
+        let mut services = Services::new(copy.services, &mut names);
         tie(&mut services, &mut slots, &backends);
         let mut frontends = Frontends::default();
         frontends.grow(services_end, backends_end);
-        // each service and workload has one address as a rule
-        frontends.reserve(services_end as usize + backends_end as usize);
-        read_hash(k, Map::Frontend, |key, word| frontends.insert(key, word))?;
+        frontends.reserve(copy.frontends.len());
+        for (key, word) in copy.frontends {
+            frontends.insert(key, word);
+        }
         let mut have = Self {
-            meta,
-            limits,
+            meta: copy.meta,
+            limits: copy.limits,
             names,
             backends,
             services,
             slots,
             frontends,
-            managers: BTreeMap::new(),
-            settings: read_settings(k)?,
-            consistency: Consistency::Moving,
+            managers: copy.managers,
+            settings: copy.settings,
+            consistency: copy.consistency,
             stale: false,
-            signature: (meta.writer_pid, meta.writer_start),
+            signature: (copy.meta.writer_pid, copy.meta.writer_start),
         };
-        have.refresh_managers(k)?;
-        Ok(have)
+        have.find_free();
+        have
     }
 
     /// Reads `map_of_manager` again: others insert there too.
     pub fn refresh_managers(&mut self, k: &dyn Tables) -> Result<(), KernelError> {
-        self.managers.clear();
-        let managers = &mut self.managers;
-        read_hash(k, Map::Manager, |cookie: u64, word: ManagerWord| {
-            managers.insert(cookie, word);
-        })
+        self.managers = read_managers(k)?;
+        Ok(())
     }
 
     /// What no record uses may still be in some program's hand: it waits for a grace period.
@@ -160,6 +150,71 @@ impl Have {
     }
 }
 
+/// The bare content of the maps, and whether anything was written while it was copied.
+struct Copy {
+    meta: MetaRecord,
+    limits: Limits,
+    names: Vec<NameChunk>,
+    backends: Vec<BackendRecord>,
+    endpoints: Vec<EndpointWord>,
+    services: Vec<ServiceRecord>,
+    frontends: Vec<(FrontendKey, FrontendWord)>,
+    managers: BTreeMap<u64, ManagerWord>,
+    settings: SettingsWords,
+    consistency: Consistency,
+}
+
+impl Copy {
+    /// Copies once.
+    fn take(k: &dyn Tables) -> Result<Self, ReadError> {
+        let meta = read_meta(k)?;
+        let mut copy = Self::read(k, meta).map_err(ReadError::Kernel)?;
+        copy.consistency = match (meta.generation, read_meta(k)?.generation) {
+            (before, after) if before != after => Consistency::Moving,
+            (odd, _) if odd & 1 == 1 => Consistency::LeftOpen,
+            _ => Consistency::Settled,
+        };
+        Ok(copy)
+    }
+
+    fn read(k: &dyn Tables, meta: MetaRecord) -> Result<Self, KernelError> {
+        let limits = read_limits(k)?;
+        let end = |map| end(&meta, &limits, map);
+        // each service and workload has one address as a rule
+        let addresses = end(Map::Service) as usize + end(Map::Backend) as usize;
+        let mut frontends = Vec::with_capacity(addresses);
+        read_hash(k, Map::Frontend, |key, word| frontends.push((key, word)))?;
+        Ok(Self {
+            names: read_array(k, Map::Names, end(Map::Names))?,
+            backends: read_array(k, Map::Backend, end(Map::Backend))?,
+            endpoints: read_array(k, Map::Endpoint, end(Map::Endpoint))?,
+            services: read_array(k, Map::Service, end(Map::Service))?,
+            frontends,
+            managers: read_managers(k)?,
+            settings: read_settings(k)?,
+            consistency: Consistency::Moving,
+            limits,
+            meta,
+        })
+    }
+
+    fn end(&self, map: Map) -> u32 {
+        end(&self.meta, &self.limits, map)
+    }
+}
+
+/// The first index of an array that was never used.
+fn end(meta: &MetaRecord, limits: &Limits, map: Map) -> u32 {
+    let end = match map {
+        Map::Names => meta.names_end,
+        Map::Backend => meta.backends_end,
+        Map::Endpoint => meta.endpoints_end,
+        Map::Service => meta.services_end,
+        _ => 0,
+    };
+    end.min(limits.of(map))
+}
+
 /// Which slots belong to which service, and how many workloads name each waypoint.
 fn tie(services: &mut Services, slots: &mut Slots, backends: &Backends) {
     for (index, record) in services.iter() {
@@ -195,6 +250,14 @@ fn read_limits(k: &dyn Tables) -> Result<Limits, KernelError> {
         pods: k.max_entries(Map::Manager)?,
         sockets: k.max_entries(Map::Socket)?,
     })
+}
+
+fn read_managers(k: &dyn Tables) -> Result<BTreeMap<u64, ManagerWord>, KernelError> {
+    let mut managers = BTreeMap::new();
+    read_hash(k, Map::Manager, |cookie: u64, word: ManagerWord| {
+        managers.insert(cookie, word);
+    })?;
+    Ok(managers)
 }
 
 fn read_settings(k: &dyn Tables) -> Result<SettingsWords, KernelError> {

@@ -40,19 +40,30 @@ pub(super) fn settings_of(words: &SettingsWords) -> Settings {
     }
 }
 
-/// Shared names, so that a view of everything holds each string once.
+/// Shared names, so that a view of everything holds each string once; or, for a view that is
+/// written entry by entry, none.
 #[derive(Debug, Default)]
-pub(crate) struct Shared(HashMap<(u32, u16), Name>);
+pub(crate) struct Shared {
+    names: HashMap<(u32, u16), Name>,
+    forget: bool,
+}
 
 impl Shared {
+    /// Names that are not kept: memory stays what one entry takes.
+    pub(crate) fn forgetting() -> Self {
+        Self { forget: true, ..Self::default() }
+    }
+
     /// The name at `start`, or a stand-in for one that cannot be read.
     fn name(&mut self, have: &Have, start: u32, len: u16) -> Name {
-        let name =
-            self.0.entry((start, len)).or_insert_with(|| match have.names.text(start, len) {
-                Some(text) => text.into(),
-                None => format!("(unreadable name at chunk {start})").into(),
-            });
-        Name::clone(name)
+        let read = || match have.names.text(start, len) {
+            Some(text) => text.into(),
+            None => format!("(unreadable name at chunk {start})").into(),
+        };
+        if self.forget {
+            return read();
+        }
+        Name::clone(self.names.entry((start, len)).or_insert_with(read))
     }
 }
 
@@ -207,6 +218,46 @@ impl Have {
             let uid = shared.name(self, record.name, record.name_len);
             (uid, self.workload_at(index, record, &mut shared))
         })
+    }
+
+    /// Records of services in the order of their names, ports, families and kinds.
+    pub(crate) fn services_in_order(&self) -> Vec<u32> {
+        let mut order: Vec<_> = self.services.iter().map(|(index, _)| index).collect();
+        let rank = |index: &u32| {
+            let record = self.services.get(*index).copied().unwrap_or_default();
+            let name = self.names.bytes(record.name, record.name_len);
+            (name, record.port, record.family, record.kind, *index)
+        };
+        order.sort_unstable_by(|one, next| rank(one).cmp(&rank(next)));
+        order
+    }
+
+    /// Records of workloads in the order of their uids.
+    pub(crate) fn workloads_in_order(&self) -> Vec<u32> {
+        let mut order: Vec<_> = self.backends.iter().map(|(index, _)| index).collect();
+        let rank = |index: &u32| {
+            let record = self.backends.get(*index).copied().unwrap_or_default();
+            (self.names.bytes(record.name, record.name_len), *index)
+        };
+        order.sort_unstable_by(|one, next| rank(one).cmp(&rank(next)));
+        order
+    }
+
+    /// What record `index` says of a service.
+    pub(crate) fn nth_service(
+        &self,
+        index: u32,
+        shared: &mut Shared,
+    ) -> Option<(ServiceKey, Service)> {
+        let record = self.services.get(index)?;
+        Some((self.key_of(record, shared), self.service_at(index, record, shared)))
+    }
+
+    /// What record `index` says of a workload.
+    pub(crate) fn nth_workload(&self, index: u32, shared: &mut Shared) -> Option<(Name, Workload)> {
+        let record = self.backends.get(index)?;
+        let uid = shared.name(self, record.name, record.name_len);
+        Some((uid, self.workload_at(index, record, shared)))
     }
 
     /// Pods by netns cookie, sorted.

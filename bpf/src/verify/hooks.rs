@@ -101,7 +101,9 @@ impl Judge<'_> {
             return Ok(Some(error("pins", path.display().to_string(), FOREIGN.to_owned(), &fix)));
         }
         if link.cgroup_id == 0 {
-            return Ok(Some(of("the cgroup of the link is gone".to_owned())));
+            return Ok(Some(of(
+                "the link is detached: its cgroup is gone, or somebody detached it".to_owned(),
+            )));
         }
         if link.cgroup_id != self.cgroup_id {
             let cgroup = self.cgroup.display();

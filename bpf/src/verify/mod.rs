@@ -87,20 +87,21 @@ pub struct Disk<'a> {
     pub run_dir: &'a Path,
 }
 
-/// As [`verify`], and looks at the machine around it: the BPF file system, the files on disk.
+/// As [`verify`], and looks at the machine around it: the BPF file system, the files on disk. Hands
+/// on the tables, where they could be judged.
 pub fn verify_node(
     k: &mut dyn Kernel,
     root: &Root,
     cgroup: &Path,
     disk: Disk<'_>,
     against: Option<&Snapshot>,
-) -> Result<Report, VerifyError> {
+) -> Result<(Report, Option<Have>), VerifyError> {
     let mut findings: Vec<_> =
         host::file_system(root).map_err(VerifyError::FileSystem)?.into_iter().collect();
-    let report = verify(k, root, cgroup, against)?;
+    let (report, have) = look(k, root, cgroup, against)?;
     findings.extend(report.findings);
     findings.extend(host::files(disk.state_dir, disk.run_dir));
-    Ok(Report { findings, moving: report.moving })
+    Ok((Report { findings, moving: report.moving }, have))
 }
 
 /// Looks at everything under `root` and at `cgroup`, and at `against`, if given.
@@ -110,9 +111,18 @@ pub fn verify(
     cgroup: &Path,
     against: Option<&Snapshot>,
 ) -> Result<Report, VerifyError> {
+    look(k, root, cgroup, against).map(|(report, _)| report)
+}
+
+fn look(
+    k: &mut dyn Kernel,
+    root: &Root,
+    cgroup: &Path,
+    against: Option<&Snapshot>,
+) -> Result<(Report, Option<Have>), VerifyError> {
     let kernel = |source| VerifyError::Kernel { root: root.path().to_owned(), source };
     if k.list(root.path()).map_err(kernel)?.is_none_or(|entries| entries.is_empty()) {
-        return Ok(Report { findings: vec![nothing(root)], moving: false });
+        return Ok((Report { findings: vec![nothing(root)], moving: false }, None));
     }
     let maps = maps::look(k, root).map_err(kernel)?;
     let mut findings = maps.findings;
@@ -134,7 +144,7 @@ pub fn verify(
             findings.extend(check::compare(have, against));
         }
     }
-    Ok(Report { findings, moving })
+    Ok((Report { findings, moving }, have))
 }
 
 /// Reads the tables; what keeps it from that is a finding where an operator can mend it.

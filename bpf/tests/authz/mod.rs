@@ -152,9 +152,22 @@ fn one_match() -> impl Strategy<Value = Match> {
         })
 }
 
+/// A match that asks of several dimensions, so that many of them stay many bits.
+fn narrow() -> impl Strategy<Value = Match> {
+    let ports = (0..PORTS.len()).prop_map(|at| vec![PORTS[at]]);
+    (one_match(), net(), ports).prop_map(|(one, net, ports)| Match {
+        source_ips: Condition { any: vec![net], ..one.source_ips },
+        destination_ports: Condition { any: ports, none: Vec::new() },
+        ..one
+    })
+}
+
 fn policy() -> impl Strategy<Value = Policy> {
     let rule = prop_oneof![1 => Just(Vec::new()), 9 => prop::collection::vec(one_match(), 1..5)];
-    let groups = prop::collection::vec(prop::collection::vec(rule, 0..4), 0..4);
+    let group = prop::collection::vec(rule, 0..4);
+    // rules that reach over several words of a row
+    let wide = prop::collection::vec(prop::collection::vec(narrow(), 20..100), 2..4);
+    let groups = prop::collection::vec(prop_oneof![30 => group.boxed(), 1 => wide.boxed()], 0..4);
     let action = select(&[Action::Allow, Action::Deny][..]);
     (groups, action, prop::bool::weighted(0.2)).prop_map(|(groups, action, dry_run)| Policy {
         name: "ns/p".into(),

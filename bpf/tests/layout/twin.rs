@@ -60,7 +60,7 @@ fn structs() -> BTreeMap<String, Struct> {
         magic as "magic", layout as "layout", pad as "_pad", generation as "generation",
         writer_start as "writer_start", writer_pid as "writer_pid", names_end as "names_end",
         backends_end as "backends_end", endpoints_end as "endpoints_end",
-        services_end as "services_end", pad2 as "_pad2", hooks as "hooks",
+        services_end as "services_end", pad2 as "_pad2", written as "written", hooks as "hooks",
     });
     all
 }

@@ -2,6 +2,7 @@
 
 use clap::{Args, ValueEnum};
 use clap_complete::ArgValueCompleter as Live;
+use kmesh_bpf::snapshot;
 
 use crate::complete;
 
@@ -35,39 +36,58 @@ pub enum Format {
     Yaml,
 }
 
+impl Format {
+    /// As what a snapshot is written; `None`: as tables for people.
+    #[must_use]
+    pub fn of_snapshot(self) -> Option<snapshot::Format> {
+        match self {
+            Self::Table | Self::Wide => None,
+            Self::Json => Some(snapshot::Format::Json),
+            Self::Yaml => Some(snapshot::Format::Yaml),
+        }
+    }
+}
+
 /// `kmeshctl dump`.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   kmeshctl dump                                   services, workloads, pods, counters, limits
   kmeshctl dump maps kmesh_service map_of_manager only what these maps hold
-  kmeshctl dump maps --service shop/cart          one service
+  kmeshctl dump maps --service shop/cart          a service, its workloads, their pods here
+  kmeshctl dump maps --address 10.96.0.10         whose address is this?
+  kmeshctl dump pods shop/cart-1                  one pod
   kmeshctl dump programs -o wide                  programs with build, order, map ids
   kmeshctl dump all -o json >node.json            a snapshot for `kmeshctl restore`
   kmeshctl dump maps -o json | jq .counters
+  kmeshctl dump maps kmesh_meta --raw             the bytes, whatever the layout
 
 A map is named as its pin: kmesh_service, kmesh_backend, map_of_manager, …; a hook as its
-program: connect4, sockops, …")]
+program: connect4, sockops, …; a pod by uid, namespace/name or netns cookie. Filters are
+taken together: what is shown has to do with all that they name.")]
 pub struct Dump {
     /// What to show.
     #[arg(value_enum, default_value_t)]
     pub what: What,
-    /// Only these maps or hooks.
+    /// Only these maps, hooks or pods.
     #[arg(value_name = "NAME", add = Live::new(complete::names))]
     pub names: Vec<String>,
     /// How to write it.
     #[arg(short, long, value_enum, default_value_t)]
     pub output: Format,
-    /// Only services whose name has this text.
-    #[arg(long, value_name = "TEXT", add = Live::new(complete::services))]
+    /// Only this service: namespace/host, or namespace/ for all of it.
+    #[arg(long, value_name = "NAME", add = Live::new(complete::services))]
     pub service: Option<String>,
-    /// Only workloads whose uid has this text.
-    #[arg(long, value_name = "TEXT", add = Live::new(complete::workloads))]
+    /// Only this workload: its uid, or namespace/name.
+    #[arg(long, value_name = "UID", add = Live::new(complete::workloads))]
     pub workload: Option<String>,
-    /// Only what has this address.
+    /// Only this pod: its uid, namespace/name, or netns cookie.
+    #[arg(long, value_name = "POD")]
+    pub pod: Option<String>,
+    /// Only what has this address: a VIP, or a workload's.
     #[arg(long, value_name = "IP")]
     pub address: Option<std::net::IpAddr>,
-    /// Write the time into the snapshot (then two dumps of the same state differ).
+    /// Keys and values in hex, of any layout; all-zero elements of arrays are left out.
     #[arg(long)]
-    pub stamp: bool,
+    pub raw: bool,
 }

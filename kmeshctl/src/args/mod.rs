@@ -10,6 +10,7 @@ mod explain;
 mod man;
 mod purge;
 mod restore;
+mod status;
 mod verify;
 
 use std::path::PathBuf;
@@ -20,6 +21,7 @@ pub use explain::{Explain, ExplainFormat, SocketFamily, SocketProtocol};
 pub use man::{Man, ManFormat};
 pub use purge::Purge;
 pub use restore::Restore;
+pub use status::{Status, StatusFormat};
 pub use verify::{FindingsFormat, Verify};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -48,6 +50,7 @@ const AFTER: &str = "\
 Exit status: 0 good; 1 something differs, is wrong or is left; 2 the command failed.
 
 Examples:
+  kmeshctl status                             how is this node?
   kmeshctl dump maps                          what is in force on this node
   kmeshctl dump all -o json >node.json        save it
   kmeshctl restore node.json                  put it back
@@ -91,6 +94,8 @@ pub enum Verb {
     Dump(Dump),
     /// Make the kernel's tables say what a snapshot says.
     Restore(Restore),
+    /// Show on one screen how the daemon, the kernel's part and the pods are.
+    Status(Status),
     /// Check pins, links, programs, tables and pods, and the tables against a snapshot.
     Verify(Verify),
     /// Remove everything of Kmesh from this node's kernel and disk, and prove it.

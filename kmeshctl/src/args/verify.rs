@@ -23,10 +23,12 @@ Examples:
   kmeshctl verify
   kmeshctl verify -o json | jq -r '.findings[].problem'
   kmeshctl verify --against node.json
+  kmeshctl verify --against daemon        what the kernel holds, and what the daemon wants
   kmeshd snapshot --mesh mesh.yaml | kmeshctl verify --against -")]
 pub struct Verify {
-    /// Compare the tables with this snapshot, too; `-` is standard input.
-    #[arg(long, value_name = "FILE")]
+    /// Compare the tables with this snapshot, too; `-` is standard input, `daemon` what the
+    /// running daemon wants.
+    #[arg(long, value_name = "FILE|-|daemon")]
     pub against: Option<PathBuf>,
     /// How to write it.
     #[arg(short, long, value_enum, default_value_t)]

@@ -1,170 +1,174 @@
 //! `kmeshctl dump`: what is in the kernel, by name.
 //!
 //! `dump all` as JSON or YAML is a snapshot that `restore` takes; two dumps of the same state are
-//! the same bytes. It writes nothing and takes no lock.
+//! the same bytes. Everything is written entry by entry. It writes nothing to the kernel and takes
+//! no lock; it refuses to filter a snapshot, which would then remove what it does not name.
 
-use std::collections::BTreeMap;
+mod raw;
+mod shown;
+
 use std::io::Write;
+use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
+use kmesh_bpf::kernel::Objects as _;
 use kmesh_bpf::kernel::linux::Linux;
+use kmesh_bpf::last_sync::LastSync;
 use kmesh_bpf::layout::{Hook, Map};
-use kmesh_bpf::snapshot::{About, PodEntry, PodMode, Snapshot};
+use kmesh_bpf::snapshot::{About, Listing, pod_entries};
 use kmesh_bpf::tables::{Consistency, Have};
-use kmesh_bpf::{attach, boot, clock, lock, pins, pods};
-use serde::Serialize;
+use kmesh_bpf::{attach, lock, pins};
 
 use super::End;
-use crate::args::{Dump, Format, What};
+use crate::args::{Dump, What};
 use crate::context::Context;
-use crate::output::write_json;
-use crate::tables;
-use crate::view::{self, Filter, LinkView, MapView, ProgramView};
+use crate::daemon;
+use crate::select::{Filter, Select};
+use crate::view::{self, ProgramView};
+use shown::{Hooks, Shown, Tables};
 
-/// Everything a dump may show; what is not asked for is left out.
-#[derive(Debug, Default, Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Shown {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    layout: Option<u32>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    generation: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    consistent: Option<bool>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    maps: Option<Vec<MapView>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    counters: Option<BTreeMap<&'static str, u64>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    settings: Option<kmesh_bpf::want::Settings>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    services: Option<Vec<kmesh_bpf::snapshot::ServiceEntry>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    workloads: Option<Vec<kmesh_bpf::snapshot::WorkloadEntry>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pods: Option<Vec<PodEntry>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    programs: Option<Vec<ProgramView>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    links: Option<Vec<LinkView>>,
-}
+/// For how long the daemon is asked to write nothing.
+const HOLD: Duration = Duration::from_secs(2);
 
 /// Reads what is asked for and writes it.
 pub fn run(ctx: &Context, args: &Dump, out: &mut dyn Write) -> anyhow::Result<End> {
     check_names(args)?;
+    let filter = filter(args);
+    check_use(args, &filter)?;
     let mut kernel = ctx.kernel()?;
     ctx.require_installed()?;
-    let with_tables = !matches!(args.what, What::Programs | What::Links);
-    let mut end = End::Good;
-    let mut snapshot = None;
-    let mut shown = Shown::default();
-    if with_tables {
-        pins::open_existing(&mut kernel, &ctx.root)?;
-        let have = Have::read(&kernel)?;
-        end = consistency(ctx, &have)?;
-        shown.layout = Some(have.meta().layout);
-        shown.maps = shows_maps(args).then(|| view::maps(&kernel, &ctx.root, &have)).transpose()?;
-        snapshot = Some(read(ctx, &kernel, &have, args)?);
+    if args.raw {
+        return raw::run(ctx, &kernel, args, out);
     }
-    if let (What::All, Format::Json | Format::Yaml, Some(snapshot)) =
-        (args.what, args.output, &snapshot)
-    {
-        write_snapshot(args.output, snapshot, out)?;
+    let hooks = match args.what {
+        What::Maps | What::Pods => Hooks::default(),
+        What::Programs | What::Links | What::All => hooks(ctx, &mut kernel, args)?,
+    };
+    if matches!(args.what, What::Programs | What::Links) {
+        Shown { hooks, ..Shown::default() }.write(ctx, args.output, out)?;
+        return Ok(End::Good);
+    }
+    pins::open_existing(&mut kernel, &ctx.root)?;
+    let have = read(ctx, &kernel)?;
+    let end = consistency(ctx, &have)?;
+    let pods = pod_entries(&kernel, &ctx.root)?;
+    let about = About::of(&have, Some(node_name()));
+    let listing = Listing::new(&have);
+    if let (What::All, Some(format)) = (args.what, args.output.of_snapshot()) {
+        listing.write(about, Some(&pods), format, out)?;
         return Ok(end);
     }
-    if let Some(snapshot) = snapshot {
-        fill(&kernel, args, snapshot, &mut shown)?;
+    let select = filter.is_set().then(|| Select::new(&filter, &listing, &pods));
+    let tables = Some(Tables { about, listing: &listing, select: select.as_ref(), pods: &pods });
+    let mut shown = Shown { tables, hooks, ..Shown::default() };
+    fill(ctx, &kernel, args, &have, &mut shown)?;
+    if filter.is_set() && shown.is_empty() {
+        ctx.say("nothing here is what the filters name");
     }
-    if matches!(args.what, What::Programs | What::Links | What::All) {
-        hooks(ctx, &mut kernel, args, &mut shown)?;
-    }
-    write(ctx, args, &shown, out)?;
+    shown.write(ctx, args.output, out)?;
     Ok(end)
-}
-
-fn write_snapshot(format: Format, snapshot: &Snapshot, out: &mut dyn Write) -> anyhow::Result<()> {
-    match format {
-        Format::Yaml => snapshot.write_yaml(out)?,
-        _ => snapshot.write_json(out)?,
-    }
-    Ok(())
 }
 
 /// Refuses a name that is no map or hook.
 fn check_names(args: &Dump) -> anyhow::Result<()> {
-    let hooks = matches!(args.what, What::Programs | What::Links);
-    let known: Vec<&str> = if hooks {
-        Hook::ALL.iter().map(|hook| hook.name()).collect()
-    } else {
-        Map::ALL.iter().map(|map| map.name()).collect()
-    };
-    for name in &args.names {
-        if !known.contains(&name.as_str()) {
-            let what = if hooks { "hook" } else { "map" };
-            bail!("\"{name}\" is no {what} of Kmesh; there are: {}", known.join(", "));
+    let (what, known): (_, Vec<&str>) = match args.what {
+        What::Pods => return Ok(()),
+        What::All if args.names.is_empty() => return Ok(()),
+        What::All => {
+            bail!(
+                "dump all shows everything: name maps with `dump maps`, hooks with `dump programs`"
+            )
         }
+        What::Programs | What::Links => {
+            ("hook", Hook::ALL.iter().map(|hook| hook.name()).collect())
+        }
+        What::Maps => ("map", Map::ALL.iter().map(|map| map.name()).collect()),
+    };
+    match args.names.iter().find(|name| !known.contains(&name.as_str())) {
+        Some(name) => bail!("\"{name}\" is no {what} of Kmesh; there are: {}", known.join(", ")),
+        None => Ok(()),
     }
-    if args.what == What::All && !args.names.is_empty() {
-        bail!("dump all shows everything: name maps with `dump maps`, hooks with `dump programs`");
+}
+
+fn filter(args: &Dump) -> Filter {
+    let names = if args.what == What::Pods { args.names.as_slice() } else { &[] };
+    Filter {
+        service: args.service.clone(),
+        workload: args.workload.clone(),
+        pods: args.pod.iter().chain(names).cloned().collect(),
+        address: args.address.map(|address| address.to_canonical()),
+    }
+}
+
+/// Refuses options that mean nothing together.
+fn check_use(args: &Dump, filter: &Filter) -> anyhow::Result<()> {
+    let hooks = matches!(args.what, What::Programs | What::Links);
+    if filter.is_set() && hooks {
+        bail!(
+            "--service, --workload, --pod and --address choose among what the maps hold; name hooks instead"
+        );
+    }
+    if filter.is_set() && args.what == What::All && args.output.of_snapshot().is_some() {
+        bail!(
+            "a snapshot is whole: restoring a part of it would remove the rest; \
+             filter with `dump maps`, or choose at restore with --only"
+        );
+    }
+    if args.raw && (args.what != What::Maps || filter.is_set()) {
+        bail!("--raw shows the bytes of maps: `dump maps [MAP…] --raw`, without filters");
     }
     Ok(())
 }
 
+/// Reads the tables; where a writer is always at work, the daemon is asked to rest.
+fn read(ctx: &Context, kernel: &Linux) -> anyhow::Result<Have> {
+    let mut held = false;
+    let have = Have::read_held(kernel, &mut || {
+        held = hold(ctx);
+        held
+    });
+    if held {
+        // It goes on by itself where this does not arrive.
+        let _ = daemon::hold(ctx, Duration::ZERO);
+    }
+    Ok(have?)
+}
+
+/// Asks the daemon to hold its writes, if anyone can be writing.
+fn hold(ctx: &Context) -> bool {
+    if matches!(lock::holder(&ctx.root), Ok(None)) {
+        return false;
+    }
+    ctx.mutter("a writer is at work: asking the daemon to hold its writes");
+    match daemon::hold(ctx, HOLD) {
+        Ok(()) => true,
+        Err(why) => {
+            ctx.say(&format!("the writer was not held: {:#}", anyhow::Error::new(why)));
+            false
+        }
+    }
+}
+
 /// What a reader must know of a reading that is not settled.
 fn consistency(ctx: &Context, have: &Have) -> anyhow::Result<End> {
-    match have.consistency() {
-        Consistency::Settled => Ok(End::Good),
-        Consistency::LeftOpen => {
-            match lock::holder(&ctx.root)? {
-                Some(holder) => {
-                    ctx.say(&format!("{} (pid {}) is writing", holder.command, holder.pid));
-                    return Ok(End::Differs);
-                }
-                None => ctx.say(
-                    "a writer died at work: this is what it left, safe but maybe unfinished; \
-                     start kmeshd, or kmeshctl restore FILE",
-                ),
-            }
-            Ok(End::Good)
-        }
-        Consistency::Moving => {
-            ctx.say("a writer changed the tables under every look: this is not consistent");
-            Ok(End::Differs)
-        }
+    if have.consistency() == Consistency::Settled {
+        return Ok(End::Good);
     }
-}
-
-/// The snapshot of what the tables say, filtered.
-fn read(ctx: &Context, kernel: &Linux, have: &Have, args: &Dump) -> anyhow::Result<Snapshot> {
-    let about = About {
-        node: Some(node_name()),
-        kernel: Some(boot::kernel_release()),
-        boot_id: Some(boot::boot_id()?),
-        time: args.stamp.then(|| clock::rfc3339(clock::wall_clock())),
-        generation: Some(have.meta().generation),
-        consistent: Some(have.consistency() == Consistency::Settled),
-    };
-    let pods = pods::list(kernel, &ctx.root)?
-        .into_iter()
-        .filter(|record| record.word.is_some())
-        .map(|record| PodEntry {
-            mode: if record.bypass() { PodMode::Bypass } else { PodMode::Managed },
-            cookie: record.cookie,
-            uid: record.uid.map(Into::into),
-            netns: record.netns.map(|path| path.display().to_string()),
-        })
-        .collect();
-    let mut snapshot = Snapshot::of(have, about, Some(pods));
-    filter(args).apply(&mut snapshot);
-    Ok(snapshot)
-}
-
-fn filter(args: &Dump) -> Filter<'_> {
-    Filter {
-        service: args.service.as_deref(),
-        workload: args.workload.as_deref(),
-        address: args.address,
+    match lock::holder(&ctx.root)? {
+        None if have.consistency() == Consistency::LeftOpen => {
+            ctx.say(
+                "a writer died at work: this is what it left, safe but maybe unfinished; \
+                 start kmeshd, or kmeshctl restore FILE",
+            );
+            return Ok(End::Good);
+        }
+        Some(holder) => ctx.say(&format!(
+            "{} (pid {}) wrote the tables at every look: this is not consistent; run it again",
+            holder.command, holder.pid
+        )),
+        None => ctx.say("the tables changed at every look: this is not consistent; run it again"),
     }
+    Ok(End::Differs)
 }
 
 /// This node, as snapshots name it: `KMESH_NODE`, or the host's name.
@@ -173,105 +177,50 @@ pub fn node_name() -> String {
         .unwrap_or_else(|_| rustix::system::uname().nodename().to_string_lossy().into_owned())
 }
 
-/// Whether limits, counters and settings are shown: not where one thing is looked for.
-fn shows_maps(args: &Dump) -> bool {
-    args.what != What::Pods && !filter(args).is_set()
-}
-
-/// Puts what the tables say where it is shown.
-fn fill(kernel: &Linux, args: &Dump, snapshot: Snapshot, shown: &mut Shown) -> anyhow::Result<()> {
+/// Puts what stands beside the entries where it is shown.
+fn fill(
+    ctx: &Context,
+    kernel: &Linux,
+    args: &Dump,
+    have: &Have,
+    shown: &mut Shown<'_>,
+) -> anyhow::Result<()> {
     let named = |maps: &[Map]| {
         args.names.is_empty() || maps.iter().any(|map| args.names.iter().any(|n| n == map.name()))
     };
-    let all = args.what != What::Pods;
-    shown.generation = snapshot.about.generation;
-    shown.consistent = snapshot.about.consistent;
-    if let Some(maps) = &mut shown.maps {
+    shown.layout = Some(have.meta().layout);
+    shown.last_sync = LastSync::read(&ctx.run_dir);
+    if args.what == What::Pods {
+        shown.shows_pods = true;
+        return Ok(());
+    }
+    shown.shows_services = named(&[Map::Frontend, Map::Service, Map::Endpoint]);
+    shown.shows_workloads = named(&[Map::Backend, Map::Names]);
+    shown.shows_pods = named(&[Map::Manager]);
+    // Limits, counters and settings: not where one thing is looked for.
+    if !filter(args).is_set() {
+        let mut maps = view::maps(kernel, &ctx.root, have)?;
         maps.retain(|map| args.names.is_empty() || args.names.iter().any(|name| name == map.name));
+        shown.maps = Some(maps);
         if named(&[Map::Stats]) {
-            shown.counters = Some(view::counters(kernel).context("read the counters")?);
+            shown.counters = Some(view::counters(kernel)?);
         }
-        shown.settings = named(&[Map::Settings]).then_some(snapshot.settings);
-    }
-    if all && named(&[Map::Frontend, Map::Service, Map::Endpoint]) {
-        shown.services = Some(snapshot.services);
-    }
-    if all && named(&[Map::Backend, Map::Names]) {
-        shown.workloads = Some(snapshot.workloads);
-    }
-    if named(&[Map::Manager]) {
-        shown.pods = snapshot.pods;
+        shown.settings = named(&[Map::Settings]).then(|| have.settings());
     }
     Ok(())
 }
 
-fn hooks(ctx: &Context, kernel: &mut Linux, args: &Dump, shown: &mut Shown) -> anyhow::Result<()> {
-    use kmesh_bpf::kernel::Objects as _;
-    let meta = ctx.root.map(Map::Meta);
-    if shown.layout.is_none() && kernel.pinned(&meta)?.is_some() {
+fn hooks(ctx: &Context, kernel: &mut Linux, args: &Dump) -> anyhow::Result<Hooks> {
+    if kernel.pinned(&ctx.root.map(Map::Meta))?.is_some() {
         pins::open_existing(kernel, &ctx.root)?;
     }
     let mut states = attach::inspect(kernel, &ctx.root, &ctx.cgroup()?)?;
     states.retain(|state| {
-        args.what == What::All
-            || args.names.is_empty()
-            || args.names.iter().any(|name| name == state.hook.name())
+        args.names.is_empty() || args.names.iter().any(|name| name == state.hook.name())
     });
-    if args.what != What::Links {
-        let programs: Result<_, _> =
-            states.iter().map(|state| ProgramView::new(kernel, state)).collect();
-        shown.programs = Some(programs?);
-    }
-    if args.what != What::Programs {
-        shown.links = Some(view::links(&states));
-    }
-    Ok(())
-}
-
-fn write(ctx: &Context, args: &Dump, shown: &Shown, out: &mut dyn Write) -> anyhow::Result<()> {
-    match args.output {
-        Format::Json => write_json(out, shown),
-        Format::Yaml => Ok(serde_yaml::to_writer(out, shown)?),
-        Format::Table | Format::Wide => {
-            Ok(write_tables(ctx, args.output == Format::Wide, shown, out)?)
-        }
-    }
-}
-
-fn write_tables(
-    ctx: &Context,
-    wide: bool,
-    shown: &Shown,
-    out: &mut dyn Write,
-) -> std::io::Result<()> {
-    let style = ctx.style;
-    if let (Some(layout), Some(generation)) = (shown.layout, shown.generation) {
-        let consistent = shown.consistent.unwrap_or(true);
-        tables::about(out, ctx.root.path(), layout, generation, consistent)?;
-    }
-    if let Some(rows) = &shown.services {
-        tables::services(out, style, wide, rows)?;
-    }
-    if let Some(rows) = &shown.workloads {
-        tables::workloads(out, style, wide, rows)?;
-    }
-    if let Some(rows) = &shown.pods {
-        tables::pods(out, style, rows)?;
-    }
-    if let Some(settings) = &shown.settings {
-        tables::settings(out, style, settings)?;
-    }
-    if let Some(counters) = &shown.counters {
-        tables::counters(out, style, wide, counters)?;
-    }
-    if let Some(rows) = &shown.maps {
-        tables::maps(out, style, wide, rows)?;
-    }
-    if let Some(rows) = &shown.programs {
-        tables::programs(out, style, wide, rows)?;
-    }
-    if let Some(rows) = &shown.links {
-        tables::links(out, style, rows)?;
-    }
-    Ok(())
+    let programs = || states.iter().map(|state| ProgramView::new(kernel, state)).collect();
+    Ok(Hooks {
+        programs: (args.what != What::Links).then(programs).transpose()?,
+        links: (args.what != What::Programs).then(|| view::links(&states)),
+    })
 }

@@ -7,6 +7,7 @@ pub mod explain;
 pub mod man;
 pub mod purge;
 pub mod restore;
+pub mod status;
 pub mod verify;
 
 use std::fs::File;

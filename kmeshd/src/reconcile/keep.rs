@@ -10,15 +10,14 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
+use kmesh_bpf::boot;
 use kmesh_bpf::files::{FileError, replace};
 use kmesh_bpf::kernel::Kernel;
 use kmesh_bpf::last_sync::LastSync;
 use kmesh_bpf::pins::Root;
 use kmesh_bpf::places::{LAST_SNAPSHOT, LAST_SYNC, SNAPSHOT, STATE_FILES, is_own_file};
-use kmesh_bpf::pods;
-use kmesh_bpf::snapshot::{About, PodEntry, PodMode, Snapshot, SnapshotError};
+use kmesh_bpf::snapshot::{About, Snapshot, SnapshotError, pod_entries};
 use kmesh_bpf::tables::Have;
-use kmesh_bpf::{boot, clock};
 use serde::{Deserialize, Serialize};
 use tracing::{debug, error};
 
@@ -198,15 +197,8 @@ impl Keeper {
 
     fn begin(&mut self, k: &dyn Kernel, root: &Root, have: &Have) {
         let generation = have.meta().generation;
-        let about = About {
-            node: Some(self.node.clone()),
-            kernel: Some(boot::kernel_release()),
-            boot_id: self.boot_id.clone(),
-            time: Some(clock::rfc3339(clock::wall_clock())),
-            generation: Some(generation),
-            consistent: Some(generation.is_multiple_of(2)),
-        };
-        let snapshot = Snapshot::of(have, about, pod_entries(k, root));
+        let about = About::of(have, Some(self.node.clone()));
+        let snapshot = Snapshot::of(have, about, pod_entries(k, root).ok());
         let (state_dir, run_dir) = (self.state_dir.clone(), self.run_dir.clone());
         let boot_id = self.boot_id.clone().unwrap_or_default();
         let (tell, done) = mpsc::channel();
@@ -224,20 +216,6 @@ impl Keeper {
             let _ = tell.send(wrote.is_ok());
         });
     }
-}
-
-fn pod_entries(k: &dyn Kernel, root: &Root) -> Option<Vec<PodEntry>> {
-    let records = pods::list(k, root).ok()?;
-    let entries = records.into_iter().filter(|record| record.word.is_some()).map(|record| {
-        let mode = if record.bypass() { PodMode::Bypass } else { PodMode::Managed };
-        PodEntry {
-            cookie: record.cookie,
-            uid: record.uid.map(Into::into),
-            netns: record.netns.map(|path| path.display().to_string()),
-            mode,
-        }
-    });
-    Some(entries.collect())
 }
 
 fn write(snapshot: &Snapshot, dir: &Path) -> Result<u64, FileError> {

@@ -21,7 +21,8 @@ use crate::report::{Report, Target, median};
 use crate::worker::vip;
 
 const SERVICES: u32 = 4_000;
-const EACH: u32 = 25;
+/// Endpoints of each service.
+pub const EACH: u32 = 25;
 const CHANGES: u32 = 200;
 
 /// Measures the three.
@@ -33,7 +34,7 @@ pub fn measure(report: &mut Report, bin: &Path) -> anyhow::Result<()> {
     adopt_maps(&mut kernel, &root, &limits).context("make the maps")?;
     let mut have = Have::read(&kernel).context("read the maps")?;
     let mut world = World { kernel: &mut kernel, have: &mut have };
-    world.apply(&whole())?;
+    world.apply(&everything(SERVICES))?;
     for (name, bound, change) in [
         ("added", 6 + 1 + 2, added as fn(u32) -> Change),
         ("changed (address)", 6 + 2 + 2, changed),
@@ -114,10 +115,11 @@ fn own(index: u32) -> std::ops::Range<u32> {
     index * EACH..(index + 1) * EACH
 }
 
-fn whole() -> Change {
+/// A complete change of so many services, each with [`EACH`] workloads of its own.
+pub fn everything(services: u32) -> Change {
     Change {
-        services: (0..SERVICES).map(|s| (key(s), Some(service(s, own(s))))).collect(),
-        workloads: (0..SERVICES * EACH).map(|i| (uid(i), Some(pod(address(i))))).collect(),
+        services: (0..services).map(|s| (key(s), Some(service(s, own(s))))).collect(),
+        workloads: (0..services * EACH).map(|i| (uid(i), Some(pod(address(i))))).collect(),
         all_services: true,
         all_workloads: true,
         ..Change::default()

@@ -9,9 +9,11 @@ mod connect;
 mod fixture;
 mod memory;
 mod mesh;
+mod one_by_one;
 mod report;
 mod restart;
 mod throughput;
+mod verbs;
 mod worker;
 
 use std::path::{Path, PathBuf};
@@ -51,6 +53,7 @@ enum Group {
     Restart,
     Change,
     Memory,
+    Verbs,
 }
 
 fn main() -> anyhow::Result<ExitCode> {
@@ -64,12 +67,13 @@ fn main() -> anyhow::Result<ExitCode> {
     let bin = exe.parent().context("own directory")?.to_owned();
     let wanted = |group| cli.only.is_empty() || cli.only.contains(&group);
     let mut report = report::Report::default();
-    let groups: [(Group, Measure); 5] = [
+    let groups: [(Group, Measure); 6] = [
         (Group::Connect, connect::measure),
         (Group::Throughput, throughput::measure),
         (Group::Restart, restart::measure),
         (Group::Change, change::measure),
         (Group::Memory, memory::measure),
+        (Group::Verbs, verbs::measure),
     ];
     for (group, measure) in groups {
         if wanted(group) {

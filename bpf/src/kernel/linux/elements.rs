@@ -11,6 +11,7 @@ use super::sys::{bpf, number};
 const LOOKUP: u32 = 1;
 const UPDATE: u32 = 2;
 const DELETE: u32 = 3;
+const NEXT_KEY: u32 = 4;
 const LOOKUP_BATCH: u32 = 24;
 const UPDATE_BATCH: u32 = 26;
 const DELETE_BATCH: u32 = 27;
@@ -79,6 +80,22 @@ impl Shape<'_> {
         attr.value = value.as_mut_ptr().addr() as u64;
         // SAFETY: `key` and `value` have the map's sizes, and `value` is ours to write.
         unsafe { bpf(LOOKUP, &mut attr) }.map(drop)
+    }
+
+    /// The key that follows `after` (`None`: the first one); false when there is none.
+    pub(super) fn next_key(&self, after: Option<&[u8]>, next: &mut [u8]) -> io::Result<bool> {
+        let mut attr = self.element(next, None, 0)?;
+        if let Some(after) = after {
+            self.element(after, None, 0)?;
+        }
+        attr.key = after.map_or(0, |after| after.as_ptr().addr() as u64);
+        attr.value = next.as_mut_ptr().addr() as u64;
+        // SAFETY: both keys have the map's size, and `next` is ours to write.
+        match unsafe { bpf(NEXT_KEY, &mut attr) } {
+            Ok(_) => Ok(true),
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// Writes one element with `BPF_ANY`, `BPF_NOEXIST` or `BPF_EXIST`.

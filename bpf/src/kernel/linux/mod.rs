@@ -15,6 +15,7 @@ mod links;
 mod load;
 mod mapping;
 mod objects;
+mod raw;
 mod sys;
 mod tables;
 

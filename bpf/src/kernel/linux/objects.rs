@@ -9,9 +9,9 @@ use std::path::Path;
 use rustix::fs::{FlockOperation, flock, statfs};
 
 use super::sys::{self, ObjectKind};
-use super::{Linux, Opened, links, load};
+use super::{Linux, Opened, links, load, raw};
 use crate::kernel::{
-    DirLock, EntryKind, Id, KernelError, LinkInfo, MapInfo, Objects, Pinned, ProgInfo,
+    DirLock, EntryKind, Id, KernelError, LinkInfo, MapInfo, Objects, Pinned, ProgInfo, RawVisit,
 };
 use crate::layout::{Hook, Limits, Map};
 use crate::programs;
@@ -190,6 +190,14 @@ impl Objects for Linux {
 
     fn list(&self, dir: &Path) -> Result<Option<Vec<(String, EntryKind)>>, KernelError> {
         absent(entries(dir)).map_err(on_pin("list", dir))
+    }
+
+    fn scan_pin(&self, path: &Path, visit: RawVisit<'_>) -> Result<bool, KernelError> {
+        let failed = on_pin("read", path);
+        let Some(fd) = absent(sys::open_pin(path)).map_err(&failed)? else {
+            return Ok(false);
+        };
+        raw::scan(fd.as_fd(), visit).map_err(failed)
     }
 
     fn make_dir(&mut self, dir: &Path) -> Result<(), KernelError> {
