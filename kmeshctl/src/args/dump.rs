@@ -82,7 +82,7 @@ pub struct Dump {
     #[arg(long, value_name = "UID", add = Live::new(complete::workloads))]
     pub workload: Option<String>,
     /// Only this pod: its uid, namespace/name, or netns cookie.
-    #[arg(long, value_name = "POD")]
+    #[arg(long, value_name = "POD", add = Live::new(complete::pods))]
     pub pod: Option<String>,
     /// Only what has this address: a VIP, or a workload's.
     #[arg(long, value_name = "IP")]
