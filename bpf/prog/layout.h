@@ -193,7 +193,7 @@ struct kmesh_hook_record {
 struct kmesh_meta {
 	__u64 magic;
 	__u32 layout;
-	__u32 _pad;
+	__u32 root;         /* first 4 bytes of the SHA-256 of the root's path */
 	__u64 generation;   /* odd while a write is under way */
 	__u64 writer_start; /* start time of the last writer, clock ticks since boot */
 	__u32 writer_pid;   /* who wrote last */
@@ -202,8 +202,8 @@ struct kmesh_meta {
 	__u32 backends_end;
 	__u32 endpoints_end;
 	__u32 services_end;
-	__u32 _pad2;
-	__u64 written; /* when it was last written: seconds since 1970, UTC; 0 = never */
+	__u32 instance; /* device number of the BPF file system of its root */
+	__u64 written;  /* when it was last written: seconds since 1970, UTC; 0 = never */
 	struct kmesh_hook_record hooks[KMESH_HOOK_MAX];
 };
 

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use bytemuck::Zeroable;
 
+use crate::identity::Identity;
 use crate::kernel::{Id, Kernel, KernelError, MapInfo, Pinned, Put, Tables};
 use crate::layout::{Hook, LAYOUT_VERSION, Limits, MAGIC, Map, MetaRecord};
 use crate::ours;
@@ -234,7 +235,7 @@ pub fn adopt_maps(
         }
         k.open_map(map, &root.map(map)).map_err(on(root))?;
     }
-    begin(k, &adopted).map_err(on(root))?;
+    begin(k, root, &adopted).map_err(on(root))?;
     grow::grow_all(k, root, &mut adopted).map_err(on(root))?;
     Ok(adopted)
 }
@@ -262,11 +263,19 @@ fn restore(
 }
 
 /// Gives a `kmesh_meta` that is still empty its first content. Where the other maps are older
-/// than it (its pin was lost, and no program holds it), what they hold is found again.
-fn begin(k: &mut dyn Kernel, adopted: &MapsAdopted) -> Result<(), KernelError> {
+/// than it (its pin was lost, and no program holds it), what they hold is found again. One that
+/// was made for another root (the directory was moved) is made this one's.
+fn begin(k: &mut dyn Kernel, root: &Root, adopted: &MapsAdopted) -> Result<(), KernelError> {
     let mut meta = meta(k)?;
-    if meta.magic == MAGIC {
+    let own = Identity::of(k, root.path())?;
+    let known = meta.magic == MAGIC;
+    if known && own.made(&meta) {
         return Ok(());
+    }
+    meta.root = own.root;
+    meta.instance = own.instance.unwrap_or_default();
+    if known {
+        return write_meta(k, &meta);
     }
     meta.magic = MAGIC;
     meta.layout = LAYOUT_VERSION;

@@ -277,6 +277,14 @@ pub trait Objects {
     /// Every object that the kernel holds: maps, programs, links (for the residue scan).
     fn all_ids(&self) -> Result<Vec<Id>, KernelError>;
 
+    /// Copies out one element of the map with this id; false where the map or the key is not there,
+    /// or is of another size. For maps that are looked at before they are known to be ours.
+    fn element(&self, map_id: u32, key: &[u8], value: &mut [u8]) -> Result<bool, KernelError>;
+
+    /// The device number of the BPF file system that `path`, or its nearest parent that is there,
+    /// lies on: the same through each of its mounts. `None` where that is no BPF file system.
+    fn instance(&self, path: &Path) -> Result<Option<u32>, KernelError>;
+
     /// Entries of a directory, sorted by name; `None` when it is not there.
     fn list(&self, dir: &Path) -> Result<Option<Vec<(String, EntryKind)>>, KernelError>;
 
@@ -354,6 +362,13 @@ pub trait Objects {
     /// Programs that run for `hook` at `cgroup`, in order, inherited ones too
     /// (`BPF_PROG_QUERY` with `BPF_F_QUERY_EFFECTIVE`).
     fn effective(&self, hook: Hook, cgroup: &Path) -> Result<Vec<u32>, KernelError>;
+
+    /// Programs attached for `hook` to the cgroup at `path` itself, by a link or without one.
+    fn attached(&self, hook: Hook, cgroup: &Path) -> Result<Vec<u32>, KernelError>;
+
+    /// Detaches the program with this id, attached without a link, from the cgroup.
+    fn detach_cgroup(&mut self, hook: Hook, prog_id: u32, cgroup: &Path)
+    -> Result<(), KernelError>;
 
     /// The id of the cgroup at `path` (its inode), as [`LinkInfo::cgroup_id`] says it.
     fn cgroup_id(&self, path: &Path) -> Result<u64, KernelError>;

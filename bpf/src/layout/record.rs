@@ -206,8 +206,8 @@ pub struct MetaRecord {
     pub magic: u64,
     /// [`super::LAYOUT_VERSION`].
     pub layout: u32,
-    /// Zero.
-    pub pad: u32,
+    /// First 4 bytes of the SHA-256 of the root's path, big-endian.
+    pub root: u32,
     /// Odd while a write is under way.
     pub generation: u64,
     /// Start time of the last writer, in clock ticks since boot.
@@ -222,8 +222,8 @@ pub struct MetaRecord {
     pub endpoints_end: u32,
     /// First index of `kmesh_service` that was never used.
     pub services_end: u32,
-    /// Zero.
-    pub pad2: u32,
+    /// Device number of the BPF file system that the root lies on.
+    pub instance: u32,
     /// When the tables were last written: seconds since 1970, UTC; 0 is never.
     pub written: u64,
     /// By [`super::Hook`].

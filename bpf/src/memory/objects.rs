@@ -55,6 +55,31 @@ impl Objects for MemoryKernel {
         Ok(maps.chain(progs).chain(links).collect())
     }
 
+    fn element(&self, map_id: u32, key: &[u8], value: &mut [u8]) -> Result<bool, KernelError> {
+        let Some(stored) = self.maps.get(&map_id) else {
+            return Ok(false);
+        };
+        let sizes = (stored.info.key_size as usize, stored.info.value_size as usize);
+        let Elements::Array(bytes) = &stored.elements else {
+            return Ok(false);
+        };
+        if sizes != (key.len(), value.len()) {
+            return Ok(false);
+        }
+        let index = <[u8; 4]>::try_from(key).map_or(u32::MAX, u32::from_ne_bytes) as usize;
+        match bytes.get(index * value.len()..(index + 1) * value.len()) {
+            Some(found) => value.copy_from_slice(found),
+            None => value.fill(0),
+        }
+        Ok(true)
+    }
+
+    fn instance(&self, path: &Path) -> Result<Option<u32>, KernelError> {
+        let mounts = self.things.instances.iter();
+        let on = mounts.filter(|(mount, _)| path.starts_with(mount));
+        Ok(on.max_by_key(|(mount, _)| mount.as_os_str().len()).map_or(Some(1), |(_, on)| *on))
+    }
+
     fn list(&self, dir: &Path) -> Result<Option<Vec<(String, EntryKind)>>, KernelError> {
         if self.things.files.get(dir) != Some(&Entry::Dir) {
             return Ok(None);
@@ -262,6 +287,20 @@ impl Objects for MemoryKernel {
             link.cgroup_id == cgroup_id && link.attach_type == hook.attach_type()
         };
         Ok(self.things.links.values().filter(here).map(|link| link.prog_id).collect())
+    }
+
+    fn attached(&self, hook: Hook, cgroup: &Path) -> Result<Vec<u32>, KernelError> {
+        self.effective(hook, cgroup)
+    }
+
+    fn detach_cgroup(
+        &mut self,
+        hook: Hook,
+        _prog_id: u32,
+        cgroup: &Path,
+    ) -> Result<(), KernelError> {
+        // nothing is attached without a link here
+        Err(on_hook("detach", hook, cgroup)(io::Error::from_raw_os_error(libc::ENOENT)))
     }
 
     fn cgroup_id(&self, path: &Path) -> Result<u64, KernelError> {

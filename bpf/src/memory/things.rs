@@ -30,6 +30,7 @@ pub(crate) struct Things {
     pub(super) cgroups: BTreeMap<PathBuf, u64>,
     pub(super) sockhashes: BTreeMap<u32, u32>,
     pub(super) builds: BTreeMap<Hook, u64>,
+    pub(super) instances: BTreeMap<PathBuf, Option<u32>>,
 }
 
 /// The build id of a hook's program, unless [`MemoryKernel::set_build`] gives another.
@@ -40,6 +41,30 @@ impl MemoryKernel {
     pub fn add_cgroup(&mut self, path: impl Into<PathBuf>) {
         self.last_id += 1;
         self.things.cgroups.insert(path.into(), u64::from(self.last_id));
+    }
+
+    /// Makes `path` the place of this BPF file system; `None`: of none. Else there is one, number 1.
+    pub fn set_instance(&mut self, path: impl Into<PathBuf>, instance: Option<u32>) {
+        self.things.instances.insert(path.into(), instance);
+    }
+
+    /// The file system at `from` is at `to` from now on.
+    #[cfg(test)]
+    pub(crate) fn move_below(&mut self, from: &str, to: &str) {
+        let files = std::mem::take(&mut self.things.files);
+        let moved = files.into_iter().map(|(path, entry)| match path.strip_prefix(from) {
+            Ok(rest) => (Path::new(to).join(rest), entry),
+            Err(_) => (path, entry),
+        });
+        self.things.files = moved.collect();
+    }
+
+    /// Pins a map of this one's name and another shape.
+    #[cfg(test)]
+    pub(crate) fn pin_strange(&mut self, map: Map, path: &Path) {
+        let id = self.add_map(map, 1);
+        self.maps.entry(id).and_modify(|stored| stored.info.value_size += 8);
+        self.things.files.insert(path.to_owned(), Entry::Pin(Id::Map(id)));
     }
 
     /// Removes a cgroup: its links hold none any more.

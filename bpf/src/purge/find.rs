@@ -1,16 +1,19 @@
-//! Finds what is Kmesh's: by the pins under its root, and by walking link → program → map ids
-//! from there and from the cgroup, so that what lost its pins is found too.
+//! Finds what is Kmesh's: by the pins under its root, and by the census of all that leads to its
+//! `kmesh_meta`, so that what lost its pins is found too, also where the BPF file system was
+//! unmounted and mounted elsewhere.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use crate::identity::Identity;
 use crate::kernel::{EntryKind, Id, KernelError, LinkInfo, MapInfo, Objects, Pinned, ProgInfo};
 use crate::layout::{Hook, Map};
 use crate::ours;
 use crate::places;
 
+use super::census::{Census, Search};
 use super::{Places, Plan, PurgeError, Step, is_mount};
 
 /// Links in the order in which they are detached: steering first, so that no connection is sent
@@ -37,19 +40,15 @@ struct Found {
     /// Symbolic links and pins of others at our places.
     others: Vec<(PathBuf, String)>,
     dirs: Vec<PathBuf>,
+    /// Attached to a cgroup without a link.
+    linkless: Vec<(Hook, u32, PathBuf)>,
     foreign: Vec<String>,
 }
 
 /// What purge would do now. Changes nothing.
 pub fn plan(k: &dyn Objects, places: &Places<'_>) -> Result<Plan, PurgeError> {
-    let mut found = Found::default();
-    found.walk(k, places.root, places.root).map_err(PurgeError::Kernel)?;
-    if let Some(cgroup) = places.cgroup {
-        found.at_cgroup(k, cgroup).map_err(PurgeError::Kernel)?;
-    }
-    found.follow(k).map_err(PurgeError::Kernel)?;
-    let sockhash = found.sockhash(k).map_err(PurgeError::Kernel)?;
-    let mut plan = found.into_plan(places.root, &sockhash);
+    let (found, sockhash) = Found::everything(k, places).map_err(PurgeError::Kernel)?;
+    let mut plan = found.into_plan(&sockhash);
     files(places.state_dir, places::STATE_FILES, &mut plan)?;
     if places.run_dir != places.state_dir {
         files(places.run_dir, places::RUN_FILES, &mut plan)?;
@@ -58,6 +57,83 @@ pub fn plan(k: &dyn Objects, places: &Places<'_>) -> Result<Plan, PurgeError> {
 }
 
 impl Found {
+    /// Everything that is ours, and the programs on sockhashes among it.
+    fn everything(
+        k: &dyn Objects,
+        places: &Places<'_>,
+    ) -> Result<(Self, Vec<(u32, u32)>), KernelError> {
+        let mut found = Self::default();
+        let identity = Identity::of(k, places.root)?;
+        let census = Census::take(k)?;
+        let cgroup_id = places.cgroup.and_then(|cgroup| k.cgroup_id(cgroup).ok());
+        let pinned = match identity.instance {
+            Some(_) => k.pinned(&meta_below(places.root))?,
+            None => None,
+        };
+        let pinned = match pinned {
+            Some(Pinned::Map(info)) => Some(info.id),
+            _ => None,
+        };
+        let (root, mounts) = (places.root, places.mounts);
+        let search = Search { root, identity, mounts, cgroup_id, pinned };
+        let metas = census.own(&search);
+        found.keepers(k, &census, &metas)?;
+        if identity.instance.is_some() {
+            found.walk(k, places.root, places.root)?;
+        }
+        for root in elsewhere(k, places, identity, &metas) {
+            found.walk(k, &root, &root)?;
+        }
+        found.follow(k)?;
+        if let (Some(cgroup), Some(id)) = (places.cgroup, cgroup_id) {
+            found.without_link(k, cgroup, id, &census)?;
+        }
+        let sockhash = found.sockhash(k)?;
+        Ok((found, sockhash))
+    }
+
+    /// What keeps our `kmesh_meta`, whether it has a pin or not: programs, and the links that hold
+    /// them, of whatever kind.
+    fn keepers(
+        &mut self,
+        k: &dyn Objects,
+        census: &Census,
+        metas: &BTreeSet<u32>,
+    ) -> Result<(), KernelError> {
+        self.maps.extend(metas.iter().map(|id| (*id, Some(Map::Meta))));
+        for prog in census.keepers(metas) {
+            self.progs.insert(prog.id, prog.name.clone());
+            self.maps_of(k, prog)?;
+            for link in census.links.iter().filter(|link| link.prog_id == prog.id) {
+                self.link(link, &prog.name, None);
+            }
+        }
+        Ok(())
+    }
+
+    /// Programs of ours that somebody attached to our cgroup without a link.
+    fn without_link(
+        &mut self,
+        k: &dyn Objects,
+        cgroup: &Path,
+        cgroup_id: u64,
+        census: &Census,
+    ) -> Result<(), KernelError> {
+        for hook in Hook::ALL.into_iter().filter(|hook| hook.on_cgroup()) {
+            for prog in k.attached(hook, cgroup)? {
+                let holds = |link: &LinkInfo| {
+                    (link.prog_id, link.cgroup_id, link.attach_type)
+                        == (prog, cgroup_id, hook.attach_type())
+                };
+                let linked = census.links.iter().any(holds);
+                if !linked && self.progs.contains_key(&prog) {
+                    self.linkless.push((hook, prog, cgroup.to_owned()));
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Walks a directory of the BPF file system.
     fn walk(&mut self, k: &dyn Objects, root: &Path, dir: &Path) -> Result<(), KernelError> {
         let Some(entries) = k.list(dir)? else {
@@ -89,15 +165,20 @@ impl Found {
         pinned: Pinned,
     ) -> Result<(), KernelError> {
         match pinned {
-            Pinned::Map(info) if ours::map_named(&info).is_some() => {
+            Pinned::Map(info) if map_is_ours(root, &path, file, &info) => {
                 self.maps.insert(info.id, ours::map_named(&info));
                 self.map_pins.push((path, format!("map {}", info.id)));
             }
-            Pinned::Prog(info) if ours::prog_named(&info).is_some() => {
+            Pinned::Prog(info)
+                if ours::prog_named(&info).is_some() || self.progs.contains_key(&info.id) =>
+            {
                 self.progs.insert(info.id, info.name.clone());
                 self.prog_pins.push((path, format!("program {}", info.id)));
             }
-            Pinned::Link(info) if link_is_ours(k, root, &path, file, &info)? => {
+            Pinned::Link(info)
+                if self.progs.contains_key(&info.prog_id)
+                    || link_is_ours(k, root, &path, file, &info)? =>
+            {
                 self.link(&info, file, Some(path));
             }
             other => self.foreign_pin(root, path, file, &describe(&other)),
@@ -126,28 +207,6 @@ impl Found {
         let what = hook.map_or_else(|| name.to_owned(), |hook| hook.name().to_owned());
         let link = FoundLink { id: info.id, hook, what, pins: Vec::new() };
         self.links.entry(info.id).or_insert(link).pins.extend(pin);
-    }
-
-    /// Finds links at the cgroup whose pins are gone.
-    fn at_cgroup(&mut self, k: &dyn Objects, cgroup: &Path) -> Result<(), KernelError> {
-        let Ok(cgroup_id) = k.cgroup_id(cgroup) else {
-            return Ok(());
-        };
-        for id in k.all_ids()? {
-            let Id::Link(_) = id else { continue };
-            let Some(Pinned::Link(info)) = k.by_id(id)? else {
-                continue;
-            };
-            if info.kind != ours::LINK_CGROUP || info.cgroup_id != cgroup_id {
-                continue;
-            }
-            if let Some(Pinned::Prog(prog)) = k.by_id(Id::Prog(info.prog_id))?
-                && ours::prog_unpinned(k, &prog)?.is_some()
-            {
-                self.link(&info, &prog.name, None);
-            }
-        }
-        Ok(())
     }
 
     /// Follows links to programs, and programs to maps.
@@ -205,7 +264,7 @@ impl Found {
     }
 
     /// Puts what was found in order.
-    fn into_plan(mut self, root: &Path, sockhash: &[(u32, u32)]) -> Plan {
+    fn into_plan(mut self, sockhash: &[(u32, u32)]) -> Plan {
         let mut plan = Plan { foreign: self.foreign, ..Plan::default() };
         plan.objects.extend(self.links.keys().map(|id| Id::Link(*id)));
         plan.objects.extend(self.progs.keys().map(|id| Id::Prog(*id)));
@@ -221,16 +280,49 @@ impl Found {
             let unpin = |path| Step::Unpin { path, what: what.clone() };
             plan.steps.extend(link.pins.into_iter().map(unpin));
         }
+        let detach = |(hook, prog, cgroup)| Step::DetachCgroup { hook, prog, cgroup };
+        plan.steps.extend(self.linkless.into_iter().map(detach));
         let unpin = |(path, what)| Step::Unpin { path, what };
         plan.steps.extend(self.prog_pins.into_iter().map(unpin));
         let detach = |(prog, map): &(u32, u32)| Step::DetachSockhash { prog: *prog, map: *map };
         plan.steps.extend(sockhash.iter().map(detach));
         plan.steps.extend(self.map_pins.into_iter().map(unpin));
         plan.steps.extend(self.others.into_iter().map(unpin));
-        self.dirs.retain(|dir| dir != root || !is_mount(dir));
+        self.dirs.retain(|dir| !is_mount(dir));
         plan.steps.extend(self.dirs.into_iter().map(Step::RemovePinDir));
         plan
     }
+}
+
+/// Roots of ours on BPF file systems that are mounted at another place than ours was: where our
+/// `kmesh_meta` is pinned below a part of the root's path.
+fn elsewhere(
+    k: &dyn Objects,
+    places: &Places<'_>,
+    identity: Identity,
+    metas: &BTreeSet<u32>,
+) -> Vec<PathBuf> {
+    let parts: Vec<_> = places.root.components().collect();
+    let mut roots = Vec::new();
+    let mut seen = BTreeSet::from_iter(identity.instance);
+    for mount in &places.mounts.mounts {
+        if !seen.insert(mount.instance) {
+            continue;
+        }
+        for from in 1..parts.len() {
+            let root = mount.path.join(parts[from..].iter().collect::<PathBuf>());
+            // a path that cannot be looked at is none of our pins
+            let meta = k.pinned(&meta_below(&root)).unwrap_or_default();
+            if matches!(meta, Some(Pinned::Map(info)) if metas.contains(&info.id)) {
+                roots.push(root);
+            }
+        }
+    }
+    roots
+}
+
+fn meta_below(root: &Path) -> PathBuf {
+    root.join("maps").join(Map::Meta.name())
 }
 
 /// Whether a pinned link is ours: by its program, or by its place and attach type (its program
@@ -251,6 +343,14 @@ fn link_is_ours(
         return Ok(false);
     };
     Ok(ours::prog_unpinned(k, &prog)?.is_some())
+}
+
+/// Whether a pinned map is ours: by its name, and its place or its shape (of another layout it is
+/// ours at its place only).
+fn map_is_ours(root: &Path, path: &Path, file: &str, info: &MapInfo) -> bool {
+    let base = file.strip_suffix("_new").unwrap_or(file);
+    let in_place = |map: Map| path.parent() == Some(&root.join("maps")) && map.name() == base;
+    ours::map_named(info).is_some_and(|map| in_place(map) || ours::has_shape(map, info))
 }
 
 /// A pinned object in a few words.

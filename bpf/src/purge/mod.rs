@@ -11,6 +11,7 @@
 //! It refuses what is not Kmesh's: foreign objects beside ours are left alone. The caller holds
 //! the writer's lock.
 
+mod census;
 mod find;
 mod residue;
 mod stray;
@@ -23,19 +24,22 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use crate::kernel::{Id, KernelError, Objects};
+use crate::layout::Hook;
+use crate::mounts::BpfMounts;
 
 pub use find::plan;
 pub use residue::{Residue, residue};
-pub use stray::strays;
+pub use stray::{Strays, strays};
 
 /// Where Kmesh keeps what purge removes.
 #[derive(Clone, Copy, Debug)]
 pub struct Places<'a> {
     /// The directory of pins on the BPF file system.
     pub root: &'a Path,
-    /// The cgroup to search for links that lost their pins; `None` where another root's links
-    /// may stand at it.
+    /// The cgroup that is governed; `None` where it cannot be told.
     pub cgroup: Option<&'a Path>,
+    /// The BPF file systems in sight.
+    pub mounts: &'a BpfMounts,
     /// Files that outlive a reboot.
     pub state_dir: &'a Path,
     /// Files that do not.
@@ -66,6 +70,15 @@ pub enum Step {
         /// The sockhash's id.
         map: u32,
     },
+    /// Detach a program that was attached to the cgroup without a link.
+    DetachCgroup {
+        /// Its hook.
+        hook: Hook,
+        /// The program's id.
+        prog: u32,
+        /// The cgroup.
+        cgroup: PathBuf,
+    },
     /// Remove a directory on the BPF file system.
     RemovePinDir(PathBuf),
     /// Remove a file of the state or run directory.
@@ -81,6 +94,10 @@ impl fmt::Display for Step {
             Self::Unpin { path, what } => write!(f, "unpin {} ({what})", path.display()),
             Self::DetachSockhash { prog, map } => {
                 write!(f, "detach sk_msg (program {prog}) from the sockhash (map {map})")
+            }
+            Self::DetachCgroup { hook, prog, cgroup } => {
+                let (hook, cgroup) = (hook.name(), cgroup.display());
+                write!(f, "detach {hook} (program {prog}, without a link) from {cgroup}")
             }
             Self::RemovePinDir(path) | Self::RemoveDir(path) => {
                 write!(f, "remove directory {}", path.display())
@@ -194,6 +211,9 @@ fn take(k: &mut dyn Objects, step: &Step) -> Result<(), PurgeStepError> {
         Step::Unpin { path, .. } => k.unpin(path).map_err(PurgeStepError::Kernel),
         Step::DetachSockhash { prog, map } => {
             k.detach_sockhash(*prog, *map).map_err(PurgeStepError::Kernel)
+        }
+        Step::DetachCgroup { hook, prog, cgroup } => {
+            k.detach_cgroup(*hook, *prog, cgroup).map_err(PurgeStepError::Kernel)
         }
         Step::RemovePinDir(path) => k.remove_dir(path).map_err(PurgeStepError::Kernel),
         Step::RemoveFile(path) => gone(path, std::fs::remove_file(path)),

@@ -1,13 +1,14 @@
 //! Looks again after purge: kernel objects by id, pins, files; and who holds what is left.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::holders::{self, Process};
 use crate::kernel::{EntryKind, Id, KernelError, Objects, Pinned};
+use crate::mounts::BpfMounts;
 
 use super::{Places, PurgeError, is_mount};
 
@@ -42,22 +43,83 @@ pub fn residue(
     objects: &BTreeSet<Id>,
 ) -> Result<Vec<Residue>, PurgeError> {
     let alive = wait_freed(k, objects).map_err(PurgeError::Kernel)?;
-    let held = holders::holders(&alive.iter().map(|(id, _)| *id).collect());
+    let ids = alive.iter().map(|(id, _)| *id).collect();
+    let held = holders::holders(&ids);
+    let pinned = pinned_at(k, places.mounts, &ids);
     let mut left: Vec<Residue> = alive
         .into_iter()
-        .map(|(id, what)| Residue {
-            what: match held.get(&id) {
-                Some(_) => what,
-                None => format!("{what}: no process holds it; it is pinned elsewhere"),
-            },
-            held_by: held.get(&id).into_iter().flatten().cloned().collect(),
+        .map(|(id, what)| {
+            let held_by: Vec<_> = held.get(&id).into_iter().flatten().cloned().collect();
+            let pins = pinned.get(&id).map(Vec::as_slice).unwrap_or_default();
+            Residue { what: kept(what, pins, &held_by), held_by }
         })
         .collect();
-    pins(k, places.root, &mut left).map_err(PurgeError::Kernel)?;
+    if k.instance(places.root).map_err(PurgeError::Kernel)?.is_some() {
+        pins(k, places.root, &mut left).map_err(PurgeError::Kernel)?;
+    }
     for dir in [places.state_dir, places.run_dir] {
         files(dir, &mut left);
     }
     Ok(left)
+}
+
+/// An object in words, with where it is pinned; what nothing in sight keeps is said to be so.
+fn kept(what: String, pins: &[PathBuf], held_by: &[Process]) -> String {
+    let pins: Vec<_> = pins.iter().map(|path| path.display().to_string()).collect();
+    match (pins.as_slice(), held_by) {
+        ([], []) => format!(
+            "{what}: no process and no pin in sight keeps it; it is attached to something (see \
+             `bpftool net`), or kept by a process of another pid namespace"
+        ),
+        ([], _) => what,
+        (pins, _) => format!("{what}: pinned at {}; remove that, and it goes", pins.join(", ")),
+    }
+}
+
+/// Where these objects are pinned, on any BPF file system in sight.
+fn pinned_at(
+    k: &dyn Objects,
+    mounts: &BpfMounts,
+    ids: &BTreeSet<Id>,
+) -> BTreeMap<Id, Vec<PathBuf>> {
+    let mut found = BTreeMap::new();
+    if ids.is_empty() {
+        return found;
+    }
+    let mut seen = BTreeSet::new();
+    for mount in &mounts.mounts {
+        if seen.insert(mount.instance) {
+            find_pins(k, &mount.path, ids, &mut found);
+        }
+    }
+    found
+}
+
+/// Looks through a directory; what cannot be looked at is passed over.
+fn find_pins(
+    k: &dyn Objects,
+    dir: &Path,
+    ids: &BTreeSet<Id>,
+    found: &mut BTreeMap<Id, Vec<PathBuf>>,
+) {
+    for (name, kind) in k.list(dir).ok().flatten().unwrap_or_default() {
+        let path = dir.join(name);
+        match kind {
+            EntryKind::Dir => find_pins(k, &path, ids, found),
+            EntryKind::Symlink(_) => {}
+            EntryKind::Pin => {
+                let id = match k.pinned(&path) {
+                    Ok(Some(Pinned::Map(info))) => Id::Map(info.id),
+                    Ok(Some(Pinned::Prog(info))) => Id::Prog(info.id),
+                    Ok(Some(Pinned::Link(info))) => Id::Link(info.id),
+                    _ => continue,
+                };
+                if ids.contains(&id) {
+                    found.entry(id).or_default().push(path);
+                }
+            }
+        }
+    }
 }
 
 /// Waits a bounded time for the kernel to free the objects; those that stay, in words.

@@ -2,20 +2,34 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Places, Plan, Step, plan, run, take_all};
+use super::{Places, Plan, Purged, Step, plan, run, take_all};
 use crate::attach;
 use crate::kernel::{Id, Objects as _};
 use crate::layout::{Hook, Limits, Map};
 use crate::memory::{Fault, MemoryKernel};
+use crate::mounts::{BpfMount, BpfMounts};
 use crate::pins::{self, Root};
 
 const CGROUP: &str = "/cg";
+
+/// BPF file systems: number, place, whether in this mount namespace.
+fn mounts(mounts: &[(u32, &str, bool)]) -> BpfMounts {
+    // in another namespace it is where it was made
+    let of = |(instance, path, here): &(u32, &str, bool)| BpfMount {
+        instance: *instance,
+        path: path.into(),
+        point: if *here { path.into() } else { "/bpf".into() },
+        here: *here,
+    };
+    BpfMounts { mounts: mounts.iter().map(of).collect(), complete: true }
+}
 
 struct World {
     k: MemoryKernel,
     root: Root,
     state: PathBuf,
     run: PathBuf,
+    mounts: BpfMounts,
     _dir: tempfile::TempDir,
 }
 
@@ -38,13 +52,15 @@ impl World {
         k.make_dir(&root.pod(7)).unwrap();
         k.symlink(&root.pod(7).join("uid"), "a").unwrap();
         k.restart();
-        Self { k, root, state, run, _dir: dir }
+        let mounts = mounts(&[(1, "/bpf", true)]);
+        Self { k, root, state, run, mounts, _dir: dir }
     }
 
     fn places(&self) -> Places<'_> {
         Places {
             root: self.root.path(),
             cgroup: Some(Path::new(CGROUP)),
+            mounts: &self.mounts,
             state_dir: &self.state,
             run_dir: &self.run,
         }
@@ -63,17 +79,21 @@ impl World {
     }
 
     fn purge(&mut self) {
-        let plan = self.plan();
-        let World { k, root, state, run: run_dir, .. } = self;
+        let purged = self.run(&self.plan());
+        assert!(purged.failures.is_empty(), "{:?}", purged.failures);
+        assert_eq!(purged.left, []);
+    }
+
+    fn run(&mut self, plan: &Plan) -> Purged {
+        let World { k, root, state, run: run_dir, mounts, .. } = self;
         let places = Places {
             root: root.path(),
             cgroup: Some(Path::new(CGROUP)),
+            mounts,
             state_dir: state,
             run_dir,
         };
-        let purged = run(k, &places, &plan, &mut |_, _| {}).unwrap();
-        assert!(purged.failures.is_empty(), "{:?}", purged.failures);
-        assert_eq!(purged.left, []);
+        run(k, &places, plan, &mut |_, _| {}).unwrap()
     }
 }
 
@@ -161,7 +181,7 @@ fn attached(k: &MemoryKernel) -> usize {
 }
 
 #[test]
-fn without_the_cgroup_only_pins_are_followed() {
+fn a_link_that_lost_its_pin_is_found_without_the_cgroup() {
     let mut world = World::installed();
     world.k.make_dir(Path::new("/other")).unwrap();
     let from = world.root.links().join("connect4");
@@ -169,7 +189,62 @@ fn without_the_cgroup_only_pins_are_followed() {
     let mut places = world.places();
     places.cgroup = None;
     let plan = plan(&world.k, &places).unwrap();
-    assert!(!plan.steps.iter().any(|step| step.to_string().starts_with("detach connect4")));
+    assert!(plan.steps.iter().any(|step| step.to_string().starts_with("detach connect4")));
+    world.mounts = mounts(&[(1, "/", true)]);
+    let purged = world.run(&plan);
+    let left: Vec<_> = purged.left.iter().map(ToString::to_string).collect();
+    assert!(left.iter().any(|line| line.contains("pinned at /other/connect4")), "{left:?}");
+}
+
+/// Kmesh whose root's file system is now at /moved, and no file system at the root.
+fn moved(here: bool) -> World {
+    let mut world = World::installed();
+    world.k.move_below("/bpf", "/moved");
+    world.k.set_instance("/bpf", None);
+    world.k.set_instance("/moved", Some(1));
+    world.mounts = mounts(&[(1, "/moved", here)]);
+    world
+}
+
+#[test]
+fn what_was_unmounted_is_found_where_else_it_is_mounted() {
+    for here in [true, false] {
+        let mut world = moved(here);
+        let plan = world.plan();
+        assert!(!plan.objects.is_empty());
+        take_all(&mut world.k, &plan, &mut |_, _| {});
+        assert_eq!(world.k.all_ids().unwrap(), [], "{:?}", world.k.tree());
+        assert!(world.plan().is_empty());
+    }
+}
+
+#[test]
+fn the_same_path_in_another_mount_namespace_and_cgroup_is_anothers() {
+    let mut world = moved(false);
+    world.k.add_cgroup("/other-cgroup");
+    let mut places = world.places();
+    places.cgroup = Some(Path::new("/other-cgroup"));
+    assert_eq!(plan(&world.k, &places).unwrap().objects.len(), 0);
+    // nothing is in sight of the file system: then it is dead, and its objects ours
+    let none = mounts(&[]);
+    places.mounts = &none;
+    assert_ne!(plan(&world.k, &places).unwrap().objects.len(), 0);
+    // but not where not all can be seen
+    let unseen = BpfMounts { complete: false, mounts: Vec::new() };
+    places.mounts = &unseen;
+    assert_eq!(plan(&world.k, &places).unwrap().objects.len(), 0);
+}
+
+#[test]
+fn a_map_of_our_name_and_another_shape_is_ours_only_at_its_place() {
+    let mut world = World::installed();
+    let strange = world.root.maps().join("strange");
+    world.k.pin_strange(Map::Service, &strange);
+    let plan = world.plan();
+    assert_eq!(plan.foreign.len(), 1, "{:?}", plan.foreign);
+    assert!(plan.foreign[0].starts_with("/bpf/kmesh/maps/strange (map "));
+    take_all(&mut world.k, &plan, &mut |_, _| {});
+    assert!(world.k.pinned(&strange).unwrap().is_some());
 }
 
 #[test]

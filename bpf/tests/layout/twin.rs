@@ -57,10 +57,11 @@ fn structs() -> BTreeMap<String, Struct> {
         build as "build", prog_id as "prog_id", pad as "_pad",
     });
     twin!(all, MetaRecord, "kmesh_meta", {
-        magic as "magic", layout as "layout", pad as "_pad", generation as "generation",
+        magic as "magic", layout as "layout", root as "root", generation as "generation",
         writer_start as "writer_start", writer_pid as "writer_pid", names_end as "names_end",
         backends_end as "backends_end", endpoints_end as "endpoints_end",
-        services_end as "services_end", pad2 as "_pad2", written as "written", hooks as "hooks",
+        services_end as "services_end", instance as "instance", written as "written",
+        hooks as "hooks",
     });
     all
 }

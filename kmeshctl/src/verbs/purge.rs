@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use kmesh_bpf::lock::{self, Holder, LockError, WriterLock};
-use kmesh_bpf::purge::{self, Places, Plan, Purged, Residue};
+use kmesh_bpf::mounts::BpfMounts;
+use kmesh_bpf::purge::{self, Places, Plan, Purged, Strays};
 use rustix::process::{Pid, PidfdFlags, Signal};
 
 use super::End;
@@ -17,16 +18,18 @@ use crate::output::Progress;
 pub fn run(ctx: &Context, args: &Purge, out: &mut dyn Write) -> anyhow::Result<End> {
     let mut kernel = ctx.kernel()?;
     let cgroup = search_at(ctx)?;
+    let mounts = BpfMounts::look().context("list the mounted BPF file systems")?;
     let places = Places {
         root: ctx.root.path(),
         cgroup: cgroup.as_deref(),
+        mounts: &mounts,
         state_dir: &ctx.state_dir,
         run_dir: &ctx.run_dir,
     };
     if args.dry_run {
         let plan = purge::plan(&kernel, &places)?;
         say_plan(&plan, out)?;
-        return Ok(End::Good);
+        return Ok(End::good_if(plan.is_empty()));
     }
     if args.stop_daemon
         && let Some(holder) = lock::holder(&ctx.root)?
@@ -36,7 +39,7 @@ pub fn run(ctx: &Context, args: &Purge, out: &mut dyn Write) -> anyhow::Result<E
     let lock = take_lock(ctx)?;
     let plan = purge::plan(&kernel, &places)?;
     say_plan(&plan, out)?;
-    let strays = purge::strays(&kernel, &plan.objects)?;
+    let strays = purge::strays(&kernel, &plan)?;
     if plan.is_empty() && plan.foreign.is_empty() {
         return say_strays(ctx, &strays, out);
     }
@@ -53,30 +56,26 @@ pub fn run(ctx: &Context, args: &Purge, out: &mut dyn Write) -> anyhow::Result<E
     Ok(end.and(say_strays(ctx, &strays, out)?))
 }
 
-/// What only processes keep. Beside a place of one's own it may be another Kmesh's, that is only
-/// starting: then it is said, and no more.
-fn say_strays(ctx: &Context, strays: &[Residue], out: &mut dyn Write) -> anyhow::Result<End> {
-    for stray in strays {
-        if ctx.own_place() {
-            ctx.say(&format!("not found by any pin or link, maybe another Kmesh's: {stray}"));
-        } else {
-            writeln!(out, "left: {stray}")?;
-        }
+/// What only processes keep. Whose a single map is cannot always be told: then it is said, and no
+/// more.
+fn say_strays(ctx: &Context, strays: &Strays, out: &mut dyn Write) -> anyhow::Result<End> {
+    for stray in &strays.ours {
+        writeln!(out, "left: {stray}")?;
     }
-    Ok(End::good_if(strays.is_empty() || ctx.own_place()))
+    for stray in &strays.unknown {
+        let text = format!("of this or another Kmesh, which cannot be told: {stray}");
+        if ctx.own_place() { ctx.mutter(&text) } else { ctx.say(&text) }
+    }
+    Ok(End::good_if(strays.ours.is_empty()))
 }
 
-/// Links that lost their pins are searched at the cgroup; but not at the root of the hierarchy
-/// for a place of one's own: another Kmesh's links may stand there.
+/// The governed cgroup: links there are ours even where the BPF file system of our root was
+/// unmounted. What is elsewhere is found by its pins and its maps.
 fn search_at(ctx: &Context) -> anyhow::Result<Option<std::path::PathBuf>> {
-    if ctx.own_place() && ctx.cgroup.is_none() {
-        return Ok(None);
-    }
     match ctx.cgroup() {
         Ok(path) => Ok(Some(path)),
-        // What has pins is found without it.
         Err(error) if ctx.cgroup.is_none() => {
-            ctx.say(&format!("{error:#}; links without pins are not searched"));
+            ctx.mutter(&format!("{error:#}"));
             Ok(None)
         }
         Err(error) => Err(error),

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use rustix::fs::{FlockOperation, flock, statfs};
 
+use super::elements::Shape;
 use super::sys::{self, ObjectKind};
 use super::{Linux, Opened, links, load, raw};
 use crate::kernel::{
@@ -18,6 +19,10 @@ use crate::programs;
 
 /// `CGROUP2_SUPER_MAGIC`, of `statfs(2)`.
 const CGROUP2_MAGIC: u64 = 0x6367_7270;
+/// `BPF_FS_MAGIC`, of `statfs(2)`.
+const BPF_FS_MAGIC: u64 = 0xcafe_4a11;
+/// `BPF_MAP_TYPE_PERCPU_ARRAY`: one element has a value for each CPU.
+const PER_CPU_ARRAY: u32 = 6;
 /// `BPF_SK_MSG_VERDICT`, of [`Hook::attach_type`].
 const SK_MSG: u32 = 7;
 
@@ -188,6 +193,32 @@ impl Objects for Linux {
         Ok(ids)
     }
 
+    fn element(&self, map_id: u32, key: &[u8], value: &mut [u8]) -> Result<bool, KernelError> {
+        let failed = on_system(|| format!("look into map {map_id}"));
+        let Some(map) = absent(open_id(Id::Map(map_id))).map_err(&failed)? else {
+            return Ok(false);
+        };
+        let said = map_said(map.as_fd()).map_err(&failed)?;
+        let sizes = (said.key_size as usize, said.value_size as usize);
+        if said.kind == PER_CPU_ARRAY || sizes != (key.len(), value.len()) {
+            return Ok(false);
+        }
+        let shape = Shape { fd: map.as_fd(), key: sizes.0, value: sizes.1 };
+        absent(shape.lookup(key, value)).map(|found| found.is_some()).map_err(failed)
+    }
+
+    fn instance(&self, path: &Path) -> Result<Option<u32>, KernelError> {
+        let place = path.ancestors().find(|place| place.exists()).unwrap_or(Path::new("/"));
+        let failed = on_pin("look at", place);
+        let said = statfs(place).map_err(|error| failed(error.into()))?;
+        if u64::try_from(said.f_type).ok() != Some(BPF_FS_MAGIC) {
+            return Ok(None);
+        }
+        let device = fs::metadata(place).map_err(&failed)?.dev();
+        // device numbers of file systems without a device have 32 bits
+        Ok(u32::try_from(device).ok())
+    }
+
     fn list(&self, dir: &Path) -> Result<Option<Vec<(String, EntryKind)>>, KernelError> {
         absent(entries(dir)).map_err(on_pin("list", dir))
     }
@@ -326,6 +357,24 @@ impl Objects for Linux {
                 links::query(target.as_fd(), hook.attach_type(), links::QUERY_EFFECTIVE)
             })
             .map_err(on_hook("list the programs of", hook, cgroup))
+    }
+
+    fn attached(&self, hook: Hook, cgroup: &Path) -> Result<Vec<u32>, KernelError> {
+        File::open(cgroup)
+            .and_then(|target| links::query(target.as_fd(), hook.attach_type(), 0))
+            .map_err(on_hook("list the programs of", hook, cgroup))
+    }
+
+    fn detach_cgroup(
+        &mut self,
+        hook: Hook,
+        prog_id: u32,
+        cgroup: &Path,
+    ) -> Result<(), KernelError> {
+        let failed = on_hook("detach", hook, cgroup);
+        let prog = open_id(Id::Prog(prog_id)).map_err(&failed)?;
+        let target = File::open(cgroup).map_err(&failed)?;
+        links::detach(target.as_fd(), prog.as_fd(), hook.attach_type()).map_err(failed)
     }
 
     fn cgroup_id(&self, path: &Path) -> Result<u64, KernelError> {
