@@ -1,4 +1,4 @@
-//! The machine as it booted: kernel release, boot id. It refuses kernels older than 6.1.
+//! The machine as it booted: kernel release, types, boot id. It refuses kernels older than 6.1.
 
 use std::io;
 
@@ -9,11 +9,20 @@ pub const OLDEST: (u32, u32) = (6, 1);
 #[derive(Debug, thiserror::Error)]
 pub enum BootError {
     /// Too old.
-    #[error("Kmesh needs Linux {}.{} or newer, this is {release}", OLDEST.0, OLDEST.1)]
+    #[error(
+        "Kmesh needs Linux {}.{} or newer, this is {release}; nothing was touched",
+        OLDEST.0, OLDEST.1
+    )]
     TooOld {
         /// The kernel's release.
         release: String,
     },
+    /// Without its types.
+    #[error(
+        "this kernel has no BTF ({BTF}): the programs need the types of its structures; use one \
+         with CONFIG_DEBUG_INFO_BTF=y"
+    )]
+    NoBtf,
     /// `/proc` did not answer.
     #[error("read {path}")]
     Read {
@@ -24,6 +33,8 @@ pub enum BootError {
     },
 }
 
+/// Where the kernel shows its types.
+const BTF: &str = "/sys/kernel/btf/vmlinux";
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
 /// The id of this boot: another after each restart of the machine.
@@ -43,6 +54,11 @@ pub fn kernel_release() -> String {
 pub fn require_kernel() -> Result<(), BootError> {
     let release = kernel_release();
     if version(&release) >= Some(OLDEST) { Ok(()) } else { Err(BootError::TooOld { release }) }
+}
+
+/// Refuses a kernel that programs cannot be loaded into for want of BTF. Views and purge need none.
+pub fn require_btf() -> Result<(), BootError> {
+    if std::path::Path::new(BTF).exists() { Ok(()) } else { Err(BootError::NoBtf) }
 }
 
 /// Major and minor number of a release.

@@ -28,6 +28,7 @@ pub mod pins;
 pub mod places;
 pub mod plan;
 pub mod pods;
+pub mod privilege;
 pub mod programs;
 pub mod purge;
 pub mod restore;

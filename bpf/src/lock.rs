@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use procfs::LockType;
 use procfs::process::{MountInfo, MountOptFields};
-use rustix::fs::{FlockOperation, flock, major, minor, statfs};
+use rustix::fs::{FlockOperation, StatVfsMountFlags, flock, major, minor, statfs, statvfs};
 use rustix::io::Errno;
 
 use crate::clock::process_start_of;
@@ -63,6 +63,15 @@ pub enum LockError {
          place with --bpf-root", root.display()
     )]
     NotBpffs {
+        /// The root.
+        root: PathBuf,
+    },
+    /// Nothing can be written there.
+    #[error(
+        "the BPF file system at {} is mounted read-only; mount it anew (mount -o \
+         remount,bind,rw /sys/fs/bpf), in a container without readOnly", root.display()
+    )]
+    ReadOnly {
         /// The root.
         root: PathBuf,
     },
@@ -218,11 +227,14 @@ fn sees_first_process() -> bool {
 fn check_bpffs(root: &Root) -> Result<(), LockError> {
     let place = existing(root.path());
     let said = statfs(place).map_err(|error| on(root, "look at", error.into()))?;
-    if u64::try_from(said.f_type).ok() == Some(BPF_FS_MAGIC) {
-        Ok(())
-    } else {
-        Err(LockError::NotBpffs { root: root.path().to_owned() })
+    if u64::try_from(said.f_type).ok() != Some(BPF_FS_MAGIC) {
+        return Err(LockError::NotBpffs { root: root.path().to_owned() });
     }
+    let said = statvfs(place).map_err(|error| on(root, "look at", error.into()))?;
+    if said.f_flag.contains(StatVfsMountFlags::RDONLY) {
+        return Err(LockError::ReadOnly { root: root.path().to_owned() });
+    }
+    Ok(())
 }
 
 /// The path itself or its nearest parent that is there.

@@ -9,10 +9,10 @@ use anyhow::{Context as _, bail};
 use kmesh_bpf::kernel::linux::Linux;
 use kmesh_bpf::lock::{self, LockError, WriterLock};
 use kmesh_bpf::pins::{self, Root};
-use kmesh_bpf::{boot, cgroup};
+use kmesh_bpf::{boot, cgroup, privilege};
 
 use crate::args::{Cli, Places};
-use crate::output::Style;
+use crate::output::{Style, tell};
 
 /// The arguments that every verb shares, resolved.
 #[derive(Debug)]
@@ -33,6 +33,8 @@ pub struct Context {
 
 /// `BPF_FS_MAGIC`.
 const BPF_FS: u64 = 0xcafe_4a11;
+/// `CGROUP2_SUPER_MAGIC`.
+const CGROUP2_FS: u64 = 0x6367_7270;
 
 impl Context {
     /// From the command line.
@@ -50,12 +52,17 @@ impl Context {
     }
 
     /// A door to the kernel, if this user and this kernel will do.
-    #[expect(clippy::unused_self, reason = "the door belongs to what was resolved")]
     pub fn kernel(&self) -> anyhow::Result<Linux> {
         boot::require_kernel()?;
-        if !rustix::process::geteuid().is_root() {
-            bail!("kmeshctl must run as root: it asks the kernel about BPF objects; try sudo");
-        }
+        privilege::require()?;
+        let (root, state, run) = (self.root.path(), &self.state_dir, &self.run_dir);
+        self.mutter(&format!(
+            "kernel {}; root {}; state {}; run {}",
+            boot::kernel_release(),
+            root.display(),
+            state.display(),
+            run.display()
+        ));
         Ok(Linux::new())
     }
 
@@ -95,18 +102,24 @@ impl Context {
 
     /// The cgroup whose connections are governed.
     pub fn cgroup(&self) -> anyhow::Result<PathBuf> {
-        match &self.cgroup {
-            Some(path) => {
-                std::fs::metadata(path)
-                    .with_context(|| format!("look at cgroup {}", path.display()))?;
-                Ok(path.clone())
-            }
-            None => Ok(cgroup::find_root()?),
+        let path = match &self.cgroup {
+            Some(path) => path.clone(),
+            None => cgroup::find_root()?,
+        };
+        if file_system(&path).context("find the governed cgroup")? != CGROUP2_FS {
+            bail!(
+                "{} is no cgroup2 directory; name the cgroup2 root, or a branch of it, with \
+                 --cgroup (findmnt -t cgroup2 finds it)",
+                path.display()
+            );
         }
+        self.mutter(&format!("cgroup {}", path.display()));
+        Ok(path)
     }
 
     /// The writer's lock; whoever holds it is named, and what to do.
     pub fn lock(&self) -> anyhow::Result<WriterLock> {
+        boot::require_btf()?;
         lock::acquire(&self.root, self.own_place()).map_err(|error| match error {
             LockError::Held { holder, .. } => anyhow::anyhow!(
                 "{} (pid {}) writes the tables now, and would undo what is written beside it; \
@@ -122,7 +135,7 @@ impl Context {
     /// Says something on standard error.
     #[expect(clippy::unused_self, reason = "talk goes where the context says")]
     pub fn say(&self, text: &str) {
-        eprintln!("kmeshctl: {text}");
+        tell(&format!("kmeshctl: {text}\n"));
     }
 
     /// Says something on standard error, if asked to say more.
@@ -134,7 +147,12 @@ impl Context {
 }
 
 fn is_bpffs(path: &Path) -> anyhow::Result<bool> {
+    Ok(file_system(path)? == BPF_FS)
+}
+
+/// Which file system a path is on, by its magic number.
+fn file_system(path: &Path) -> anyhow::Result<u64> {
     let fs = rustix::fs::statfs(path)
         .with_context(|| format!("ask which file system {} is on", path.display()))?;
-    Ok(u64::try_from(fs.f_type).is_ok_and(|kind| kind == BPF_FS))
+    Ok(u64::try_from(fs.f_type).unwrap_or_default())
 }

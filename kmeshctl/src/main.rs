@@ -19,7 +19,7 @@ mod tables;
 mod verbs;
 mod view;
 
-use std::io::{self, BufWriter, Write as _};
+use std::io::{self, BufWriter, Write};
 use std::process::ExitCode;
 
 use clap::{CommandFactory as _, Parser as _};
@@ -27,6 +27,7 @@ use clap_complete::CompleteEnv;
 
 use crate::args::{Cli, Verb};
 use crate::context::Context;
+use crate::output::Undeterred;
 use crate::verbs::End;
 
 fn main() -> ExitCode {
@@ -39,7 +40,7 @@ fn main() -> ExitCode {
         // The reader has seen enough.
         Err(error) if output::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("kmeshctl: {error:#}");
+            output::tell(&format!("kmeshctl: {error:#}\n"));
             ExitCode::from(2)
         }
     }
@@ -47,16 +48,22 @@ fn main() -> ExitCode {
 
 fn run(cli: &Cli) -> anyhow::Result<End> {
     let ctx = Context::new(cli);
-    let mut out = BufWriter::new(io::stdout().lock());
+    if matches!(cli.verb, Verb::Restore(_) | Verb::Purge(_)) {
+        return run_verb(cli, &ctx, &mut BufWriter::new(Undeterred(io::stdout().lock())));
+    }
+    run_verb(cli, &ctx, &mut BufWriter::new(io::stdout().lock()))
+}
+
+fn run_verb(cli: &Cli, ctx: &Context, out: &mut dyn Write) -> anyhow::Result<End> {
     let end = match &cli.verb {
-        Verb::Dump(args) => verbs::dump::run(&ctx, args, &mut out),
-        Verb::Restore(args) => verbs::restore::run(&ctx, args, &mut out),
-        Verb::Status(args) => verbs::status::run(&ctx, args, &mut out),
-        Verb::Verify(args) => verbs::verify::run(&ctx, args, &mut out),
-        Verb::Purge(args) => verbs::purge::run(&ctx, args, &mut out),
-        Verb::Explain(args) => verbs::explain::run(&ctx, args, &mut out),
-        Verb::Completions(args) => verbs::completions::run(args, &mut out),
-        Verb::Man(args) => verbs::man::run(args, &mut out),
+        Verb::Dump(args) => verbs::dump::run(ctx, args, out),
+        Verb::Restore(args) => verbs::restore::run(ctx, args, out),
+        Verb::Status(args) => verbs::status::run(ctx, args, out),
+        Verb::Verify(args) => verbs::verify::run(ctx, args, out),
+        Verb::Purge(args) => verbs::purge::run(ctx, args, out),
+        Verb::Explain(args) => verbs::explain::run(ctx, args, out),
+        Verb::Completions(args) => verbs::completions::run(args, out),
+        Verb::Man(args) => verbs::man::run(args, out),
     }?;
     out.flush()?;
     Ok(end)

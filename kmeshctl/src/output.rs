@@ -138,6 +138,32 @@ pub fn write_json(out: &mut dyn Write, value: &impl Serialize) -> anyhow::Result
     Ok(())
 }
 
+/// Talk, on standard error. That nobody listens keeps nothing from being done.
+pub fn tell(text: &str) {
+    let _ = io::stderr().write_all(text.as_bytes());
+}
+
+/// Standard output of a verb that changes something: that nobody reads any more does not keep it
+/// from finishing what it began.
+#[derive(Debug)]
+pub struct Undeterred<W>(pub W);
+
+impl<W: Write> Write for Undeterred<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self.0.write(bytes) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(bytes.len()),
+            other => other,
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self.0.flush() {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            other => other,
+        }
+    }
+}
+
 /// Whether this error is only that nobody reads any more.
 #[must_use]
 pub fn is_broken_pipe(error: &anyhow::Error) -> bool {

@@ -12,7 +12,7 @@ use rustix::process::{Pid, PidfdFlags, Signal};
 use super::End;
 use crate::args::Purge;
 use crate::context::Context;
-use crate::output::Progress;
+use crate::output::{Progress, tell};
 
 /// Plans, asks, runs, looks again.
 pub fn run(ctx: &Context, args: &Purge, out: &mut dyn Write) -> anyhow::Result<End> {
@@ -143,7 +143,7 @@ fn ask(out: &mut dyn Write) -> anyhow::Result<()> {
         bail!("purge removes all of this; say --yes where nobody can be asked");
     }
     out.flush()?;
-    eprint!("Remove all of this? New connections will no longer be governed. [y/N] ");
+    tell("Remove all of this? New connections will no longer be governed. [y/N] ");
     let mut answer = String::new();
     io::stdin().lock().read_line(&mut answer).context("read the answer")?;
     if !matches!(answer.trim(), "y" | "Y" | "yes") {
@@ -154,7 +154,8 @@ fn ask(out: &mut dyn Write) -> anyhow::Result<()> {
 
 fn say_result(purged: Purged, out: &mut dyn Write) -> anyhow::Result<End> {
     for failure in purged.failures {
-        eprintln!("kmeshctl: failed: {}: {:#}", failure.step, anyhow::Error::new(failure.error));
+        let why = anyhow::Error::new(failure.error);
+        tell(&format!("kmeshctl: failed: {}: {why:#}\n", failure.step));
     }
     for left in &purged.left {
         writeln!(out, "left: {left}")?;

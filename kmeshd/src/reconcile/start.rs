@@ -66,7 +66,7 @@ impl Start {
     /// Takes the lock, adopts and reads what is there, and puts the last snapshot back if there
     /// is nothing.
     pub fn adopt<K: Kernel>(self, mut k: K) -> Result<Writer<K>, StartError> {
-        boot::require_kernel().map_err(StartError::Boot)?;
+        boot::require_kernel().and_then(|()| boot::require_btf()).map_err(StartError::Boot)?;
         let lock =
             lock::acquire(&self.place.root, self.place.own_place).map_err(StartError::Lock)?;
         let have = adopt(&mut k, &self.place, self.here.settings.peername)?;
