@@ -171,3 +171,52 @@ pub fn links(states: &[HookState]) -> Vec<LinkView> {
 pub fn is_waypoint(kind: Kind) -> bool {
     kind == Kind::Waypoint
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    const PAGE: &str = include_str!("../../docs/snapshot.md");
+
+    /// The words in code that the page tells of a view's list.
+    fn told(list: &str) -> BTreeSet<String> {
+        let row = PAGE.lines().find(|line| line.starts_with(&format!("| `{list}` | for each")));
+        row.expect(list).split('`').skip(3).step_by(2).map(str::to_owned).collect()
+    }
+
+    fn written(view: &impl Serialize) -> BTreeSet<String> {
+        let value = serde_json::to_value(view).expect("JSON");
+        value.as_object().expect("an object").keys().cloned().collect()
+    }
+
+    #[test]
+    fn the_page_tells_every_field_of_the_views_and_no_other() {
+        let map = MapView {
+            name: "kmesh_names",
+            id: 1,
+            used: Some(1),
+            limit: 1,
+            key_size: 4,
+            value_size: 64,
+            limit_option: Some("--max-names"),
+        };
+        assert_eq!(told("maps"), written(&map));
+        let program = ProgramView {
+            hook: "connect4",
+            state: "running",
+            id: Some(1),
+            name: Some(String::new()),
+            tag: Some(String::new()),
+            build: String::new(),
+            same_build: true,
+            verified_instructions: Some(1),
+            order: Vec::new(),
+            maps: Vec::new(),
+        };
+        assert_eq!(told("programs"), written(&program));
+        let link = LinkView { hook: "connect4", id: 1, program: 1, cgroup_id: 1, attached: true };
+        assert_eq!(told("links"), written(&link));
+    }
+}

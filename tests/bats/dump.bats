@@ -195,6 +195,19 @@ END
     [[ $output == *"10.96.0.22,10.96.0.23"* ]]
 }
 
+@test "docs/snapshot.md tells the fields of every view, and no other" {
+    installed
+    local meta
+    meta=$(element kmesh_meta 0)
+    set_element kmesh_meta 0 "${meta:0:48}07${meta:50}"
+    awk '/^## Views/ { on = 1 } on && /^\| `/ { print $0 }' "$REPOSITORY/docs/snapshot.md" |
+        cut -d '|' -f 2 | grep -o '`[^`]*`' | tr -d '`' | sort >"$W/told"
+    for what in maps programs links; do
+        ctl dump "$what" -o json | jq -r 'keys[]'
+    done | sort -u >"$W/shown"
+    diff "$W/told" "$W/shown"
+}
+
 # ---- what is refused ----
 
 @test "names, filters and formats that mean nothing are refused, and what there is is named" {

@@ -121,7 +121,8 @@ pub struct PodEntry {
     pub mode: PodMode,
 }
 
-pub(super) fn service_order(entry: &ServiceEntry) -> (&Name, u16, Family, Kind) {
+/// What services are sorted by.
+pub(crate) fn service_order(entry: &ServiceEntry) -> (&Name, u16, Family, Kind) {
     (&entry.name, entry.port, entry.family, entry.kind)
 }
 

@@ -19,8 +19,8 @@ use std::io;
 use std::str::FromStr;
 
 pub use entry::{PodEntry, PodMode, ServiceEntry, WorkloadEntry};
-use entry::{from_service_entry, from_workload_entry, service_order};
-pub(crate) use entry::{service_entry, workload_entry};
+use entry::{from_service_entry, from_workload_entry};
+pub(crate) use entry::{service_entry, service_order, workload_entry};
 pub use listing::Listing;
 pub use taken::pod_entries;
 pub use write::{Each, Format, write_json, write_yaml};
