@@ -63,9 +63,9 @@ pub struct DaemonStatus {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SourceStatus {
-    /// "mesh file".
+    /// "mesh file" or "control plane".
     pub kind: String,
-    /// The file's path.
+    /// The file's path; the control plane's address.
     pub name: String,
     /// It has given a complete answer.
     pub complete: bool,
@@ -73,6 +73,33 @@ pub struct SourceStatus {
     pub taken_seconds_ago: Option<u64>,
     /// Why its last answer was refused; the one before is in force.
     pub refused: Option<String>,
+    /// What there is to say of a control plane.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub control_plane: Option<ControlPlaneStatus>,
+}
+
+/// How a control plane does, as a source.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ControlPlaneStatus {
+    /// For how long it is connected; nothing while it is not.
+    pub connected_seconds: Option<u64>,
+    /// Connections that came about since the daemon's start.
+    pub connections: u64,
+    /// Responses since then.
+    pub responses: u64,
+    /// Workloads that it names.
+    pub workloads: u64,
+    /// Services that it names.
+    pub services: u64,
+    /// Policies that it names.
+    pub policies: u64,
+    /// Resources that are refused now.
+    pub rejected: u64,
+    /// The first of them: "name: why".
+    pub rejected_resources: Vec<String>,
+    /// What of its answer is held back, and why.
+    pub held_back: Option<String>,
 }
 
 /// What the writer did.

@@ -4,6 +4,7 @@
 //! ```text
 //!  main     signals, admin address, control socket, systemd (tokio, current thread)
 //!  source   watches and decodes the mesh file         → orders
+//!  xds      asks and answers the control plane        → orders
 //!  writer   the only one that touches the kernel      ← orders
 //! ```
 
@@ -29,12 +30,13 @@ use tracing_subscriber::EnvFilter;
 
 use crate::admin::{self, Admin};
 use crate::config::{Config, LogFormat};
-use crate::control::{self, Control, MESH_FILE, Socket};
+use crate::control::{self, CONTROL_PLANE, Control, MESH_FILE, Socket};
 use crate::http;
 use crate::readiness::Readiness;
-use crate::reconcile::{Order, Start, StartError, Tokens};
+use crate::reconcile::{Adopted, Awaited, Order, Start, StartError, Tokens};
 use crate::shutdown::{Running, Shutdown};
 use crate::sources::watch::{self, Wake};
+use crate::sources::xds;
 use crate::status::{Began, Status};
 
 /// How long the writer may take to come to a good place after SIGTERM.
@@ -84,19 +86,26 @@ async fn daemon(config: Config, began: Began) -> anyhow::Result<()> {
     let (adopted, start) = oneshot::channel();
 
     let tokens = Tokens {
-        file: Some(readiness.hold("mesh file", "not read yet")),
+        file: config.mesh.as_ref().map(|_| readiness.hold("mesh file", "not read yet")),
         sync: Some(readiness.hold("first sync", "not done yet")),
     };
     let writer = Start {
         place: config.place.clone(),
         here: config.here.clone(),
-        source: format!("{MESH_FILE} {}", config.mesh.display()),
+        sources: sources(&config),
+        awaited: Awaited { file: config.mesh.is_some(), xds: config.xds.is_some() },
         status: Arc::clone(&status),
         tokens,
         began,
     };
     spawn_writer(writer, obeyed, adopted, end.running())?;
-    spawn_source(&config.mesh, calls, waker.clone(), orders.clone(), &status, began)?;
+    if let Some(mesh) = &config.mesh {
+        spawn_source(mesh, calls, waker.clone(), orders.clone(), &status, began)?;
+    }
+    let plane = config.xds.clone().map(|options| {
+        let token = readiness.hold("control plane", "not connected yet");
+        (options, xds::Ends { orders: orders.clone(), status: Arc::clone(&status), token })
+    });
 
     let admin = Admin { readiness: readiness.clone(), status: Arc::clone(&status), orders };
     let orders = admin.orders.clone();
@@ -104,7 +113,10 @@ async fn daemon(config: Config, began: Began) -> anyhow::Result<()> {
     let listening = serve(config.admin, admin).await;
 
     // Another daemon is the better reason why both failed.
-    start.await.context("the writer ended before it began")??;
+    let adopted = start.await.context("the writer ended before it began")??;
+    if let Some((options, ends)) = plane {
+        spawn_xds(options, adopted.objects, ends)?;
+    }
     let address = listening
         .with_context(|| format!("listen at the admin address {} (--admin)", config.admin))?;
     let note = Note::write(&config.place.run_dir, address);
@@ -153,7 +165,7 @@ async fn leave(end: Shutdown, orders: &Sender<Order>, waker: &Sender<Wake>) {
 fn spawn_writer(
     start: Start,
     orders: Receiver<Order>,
-    adopted: oneshot::Sender<Result<(), StartError>>,
+    adopted: oneshot::Sender<Result<Adopted, StartError>>,
     running: Running,
 ) -> anyhow::Result<()> {
     let work = move || {
@@ -161,7 +173,7 @@ fn spawn_writer(
         match start.adopt(Linux::new()) {
             Ok(writer) => {
                 // Nobody listens: the process is ending.
-                let _ = adopted.send(Ok(()));
+                let _ = adopted.send(Ok(writer.adopted()));
                 writer.run(&orders);
             }
             Err(error) => {
@@ -200,6 +212,25 @@ fn spawn_source(
     let thread = thread::Builder::new().name("source".to_owned());
     thread.spawn(work).context("start the source")?;
     Ok(())
+}
+
+/// The control plane has a thread of its own: decoding a large answer takes long.
+fn spawn_xds(options: xds::Options, in_tables: usize, ends: xds::Ends) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("start the control plane's runtime")?;
+    let work = move || runtime.block_on(xds::run(options, in_tables, ends));
+    let thread = thread::Builder::new().name("xds".to_owned());
+    thread.spawn(work).context("start the control plane's thread")?;
+    Ok(())
+}
+
+/// The sources, as people name them.
+fn sources(config: &Config) -> Vec<String> {
+    let file = config.mesh.iter().map(|path| format!("{MESH_FILE} {}", path.display()));
+    let plane = config.xds.iter().map(|xds| format!("{CONTROL_PLANE} {}", xds.addresses.join(",")));
+    file.chain(plane).collect()
 }
 
 /// Waits for SIGTERM or SIGINT; at SIGHUP the file is read again.

@@ -77,21 +77,39 @@ fn service(desired: &Desired, name: &Name, change: &mut Change) {
         return;
     };
     let vips = desired.local_vips(service);
+    let published = |ip: &IpAddr, key: &ServiceKey| {
+        Family::of(*ip) == key.family && desired.is_published(name, *ip, key.port)
+    };
     let waypoint = desired.service_waypoint(name, service).map(|t| reference(desired, &t));
     for key in desired.service_keys(name, service) {
+        let vips: Vec<IpAddr> = vips.iter().copied().filter(|ip| published(ip, &key)).collect();
+        if vips.is_empty() {
+            // Other services have them all.
+            if !change.all_services {
+                change.services.push((key, None));
+            }
+            continue;
+        }
         let endpoints = match service.mode {
             Mode::Passthrough => Vec::new(),
             _ => endpoints(desired, name, service, key.port, None, key.family),
         };
         let record = want::Service {
-            vips: vips.iter().copied().filter(|ip| Family::of(*ip) == key.family).collect(),
+            synced: !endpoints.is_empty() || !is_unresolved(desired, name),
+            vips,
             mode: service.mode,
-            synced: true,
             waypoint: waypoint.clone(),
             endpoints,
         };
         change.services.push((key, Some(record)));
     }
+}
+
+/// Whether a service has workloads whose names were not resolved: then it is not known to have no
+/// endpoints.
+fn is_unresolved(desired: &Desired, name: &Name) -> bool {
+    let members = desired.members.get(name).into_iter().flatten();
+    members.filter_map(|uid| desired.workloads.get(uid)).any(|w| w.ips.is_unresolved())
 }
 
 /// The records of a waypoint: one for each family that somebody sends there.
@@ -114,16 +132,15 @@ fn waypoint(desired: &Desired, target: &Target, change: &mut Change) {
 fn waypoint_endpoints(desired: &Desired, target: &Target, family: Family) -> Vec<Endpoint> {
     let port = desired.here.waypoint_port;
     if let Some(name) = desired.target_service(target) {
-        let Some(service) = desired.services.get(name) else {
-            return Vec::new();
-        };
+        // Its workloads may be announced before the service is: they are enough.
+        let unknown = Service::default();
+        let service = desired.services.get(name).unwrap_or(&unknown);
         return endpoints(desired, name, service, port, Some(port), family);
     }
     let Target::Address(ip) = target else {
         return Vec::new();
     };
-    let here = desired.at.get(ip).into_iter().flatten();
-    let workload = here.min().cloned().unwrap_or_else(|| target.name());
+    let workload = desired.at.first(*ip).cloned().unwrap_or_else(|| target.name());
     // The address is what the source names: it is dialled, whatever else the workload has.
     vec![Endpoint { workload, port, family: Family::of(*ip) }]
 }
@@ -134,8 +151,8 @@ fn outsider(desired: &Desired, target: &Target) -> Option<(Name, Option<want::Wo
         return None;
     };
     let known = !desired.waypoints.contains_key(target)
-        || desired.vips.contains_key(ip)
-        || desired.at.get(ip).is_some_and(|here| !here.is_empty());
+        || desired.vips.first(*ip).is_some()
+        || desired.at.first(*ip).is_some();
     (!known).then(|| {
         let (v4, v6) = match ip {
             IpAddr::V4(ip) => (Some(*ip), None),
@@ -211,7 +228,8 @@ fn workload(desired: &Desired, uid: &Name) -> Option<want::Workload> {
     if ips.is_empty() || !desired.is_local(&workload.place.network) {
         return None;
     }
-    let addresses = desired.own_addresses(workload).to_vec();
+    let own = desired.own_addresses(workload).iter().copied();
+    let addresses: Vec<IpAddr> = own.filter(|ip| desired.is_owner(uid, *ip)).collect();
     let waypoint = desired.workload_waypoint(workload).filter(|_| !addresses.is_empty());
     let waypoint = waypoint.map(|target| reference(desired, &target));
     Some(want::Workload {

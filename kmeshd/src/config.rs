@@ -6,6 +6,8 @@
 //!  command line, KMESH_… → Args → resolve → Config → app
 //! ```
 
+mod control_plane;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -17,6 +19,8 @@ use kmesh_bpf::places::{CONTROL, DEFAULT_RUN_DIR, DEFAULT_STATE_DIR, SOCKET_PATH
 use kmesh_bpf::want::{MetadataFormat, Settings};
 
 use crate::desired::Here;
+use crate::sources::xds;
+use control_plane::XdsArgs;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -24,6 +28,8 @@ Examples:
       govern this machine by a mesh file; kill it at any time, its rules stay in the kernel
   kmeshd --mesh mesh.yaml --bpf-root /sys/fs/bpf/mine --cgroup /sys/fs/cgroup/test
       the same in a place of one's own
+  kmeshd --xds https://istiod.istio-system.svc:15012
+      govern it by what Istio's control plane says
   kmeshd snapshot --mesh mesh.yaml | kmeshctl verify --against -
       compare what a mesh file means with what the kernel holds
 
@@ -37,6 +43,8 @@ pub struct Args {
     verb: Option<Verb>,
     #[command(flatten)]
     mesh: MeshArgs,
+    #[command(flatten)]
+    xds: XdsArgs,
     #[command(flatten)]
     place: PlaceArgs,
     #[command(flatten)]
@@ -182,8 +190,17 @@ limits! {
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// Nothing says what the mesh is.
-    #[error("no mesh: name its file with --mesh FILE (or KMESH_MESH, or LOCAL_XDS_PATH)")]
+    #[error(
+        "no mesh: name its file with --mesh FILE (or KMESH_MESH, or LOCAL_XDS_PATH), or a control \
+         plane with --xds URL (or KMESH_XDS)"
+    )]
     NoMesh,
+    /// An address of a control plane that is none.
+    #[error("--xds {url}: write https://HOST:PORT or http://HOST:PORT")]
+    Xds {
+        /// What was said.
+        url: String,
+    },
     /// Too many exempt ports.
     #[error("--waypoint-exempt-ports: {count} ports, at most {EXEMPT_PORTS}")]
     ExemptPorts {
@@ -225,8 +242,10 @@ pub struct Place {
 /// What the daemon is told.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The mesh file.
-    pub mesh: PathBuf,
+    /// The mesh file, if it is a source.
+    pub mesh: Option<PathBuf>,
+    /// The control plane, if it is a source. There is at least one.
+    pub xds: Option<xds::Options>,
     /// Which node this is.
     pub here: Here,
     /// Where everything lies.
@@ -262,10 +281,14 @@ impl Args {
     pub fn resolve(self) -> Result<Action, ConfigError> {
         let mesh = &self.mesh;
         let file = mesh.mesh.clone().or_else(|| mesh.local_xds_path.clone());
-        let mesh = file.ok_or(ConfigError::NoMesh)?;
         let here = self.mesh.here()?;
         if let Some(Verb::Snapshot { output }) = self.verb {
+            let mesh = file.ok_or(ConfigError::NoMesh)?;
             return Ok(Action::Snapshot { mesh, here, output });
+        }
+        let xds = self.xds.resolve(&here)?;
+        if file.is_none() && xds.is_none() {
+            return Err(ConfigError::NoMesh);
         }
         let socket = self.place.run_dir.join(CONTROL);
         if socket.as_os_str().len() > SOCKET_PATH_MAX {
@@ -283,7 +306,7 @@ impl Args {
             run_dir: self.place.run_dir,
             limits: self.limits.resolve(),
         };
-        Ok(Action::Run(Box::new(Config { mesh, here, place, admin: self.place.admin })))
+        Ok(Action::Run(Box::new(Config { mesh: file, xds, here, place, admin: self.place.admin })))
     }
 }
 

@@ -16,7 +16,9 @@ use std::time::{Duration, Instant};
 use hyper::body::Incoming;
 use hyper::{Method, Request, StatusCode};
 use kmesh_bpf::clock;
-use kmesh_bpf::control::{self, DaemonStatus, STATUS_SCHEMA, SourceStatus, WriterStatus};
+use kmesh_bpf::control::{
+    self, ControlPlaneStatus, DaemonStatus, STATUS_SCHEMA, SourceStatus, WriterStatus,
+};
 use kmesh_bpf::places::CONTROL;
 use tokio::net::UnixListener;
 use tokio::sync::oneshot;
@@ -25,7 +27,7 @@ use crate::admin::Admin;
 use crate::config::Config;
 use crate::http::{Answer, Door, say, say_json, stream_json};
 use crate::reconcile::Order;
-use crate::status::Facts;
+use crate::status::{Facts, XdsFacts};
 
 /// The longest that writes are held, and how long unless the request says.
 const HOLD: Duration = Duration::from_secs(2);
@@ -35,12 +37,18 @@ const SNAPSHOT_WITHIN: Duration = Duration::from_mins(1);
 /// The kind of source that a mesh file is.
 pub(crate) const MESH_FILE: &str = "mesh file";
 
+/// The kind of source that a control plane is.
+pub(crate) const CONTROL_PLANE: &str = "control plane";
+/// So many refused resources are named.
+const REFUSED: usize = 20;
+
 /// What the control socket answers with.
 #[derive(Clone, Debug)]
 pub struct Control {
     admin: Admin,
     node: Arc<str>,
-    mesh: Arc<Path>,
+    mesh: Option<Arc<Path>>,
+    xds: Vec<String>,
     /// Since the machine's boot.
     started: Duration,
 }
@@ -69,7 +77,8 @@ impl Control {
         Self {
             admin,
             node: config.here.node.clone(),
-            mesh: config.mesh.as_path().into(),
+            mesh: config.mesh.as_deref().map(Into::into),
+            xds: config.xds.iter().flat_map(|xds| xds.addresses.clone()).collect(),
             started: clock::since_boot(),
         }
     }
@@ -86,13 +95,15 @@ impl Control {
     fn describe(&self, facts: &Facts) -> DaemonStatus {
         let pending = self.admin.readiness.pending();
         let ago = |at: Instant| at.elapsed().as_secs();
-        let source = SourceStatus {
+        let file = self.mesh.as_ref().map(|mesh| SourceStatus {
             kind: MESH_FILE.to_owned(),
-            name: self.mesh.display().to_string(),
+            name: mesh.display().to_string(),
             complete: facts.taken_at.is_some(),
             taken_seconds_ago: facts.taken_at.map(ago),
             refused: facts.refused.clone(),
-        };
+            control_plane: None,
+        });
+        let sources = file.into_iter().chain(self.control_plane(&facts.xds)).collect();
         let writer = WriterStatus {
             generation: facts.generation,
             last_sync_seconds_ago: facts.last_sync.map(ago),
@@ -111,7 +122,7 @@ impl Control {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             ready: pending.is_empty(),
             pending,
-            sources: vec![source],
+            sources,
             services: facts.model.0 as u64,
             workloads: facts.model.1 as u64,
             policies_unenforced: facts.policies as u64,
@@ -120,6 +131,31 @@ impl Control {
             pods_waiting: facts.pods_waiting.clone(),
             writer,
         }
+    }
+
+    fn control_plane(&self, facts: &XdsFacts) -> Option<SourceStatus> {
+        let first = self.xds.first()?;
+        let ago = |at: Instant| at.elapsed().as_secs();
+        let wrong = facts.trouble.clone().or_else(|| facts.held_back.clone());
+        let refused = facts.refused.iter().take(REFUSED);
+        Some(SourceStatus {
+            kind: CONTROL_PLANE.to_owned(),
+            name: facts.address.clone().unwrap_or_else(|| first.clone()),
+            complete: facts.complete,
+            taken_seconds_ago: facts.last_response.map(ago),
+            refused: wrong,
+            control_plane: Some(ControlPlaneStatus {
+                connected_seconds: facts.connected_at.map(ago),
+                connections: facts.connects,
+                responses: facts.responses,
+                workloads: facts.workloads as u64,
+                services: facts.services as u64,
+                policies: facts.policies as u64,
+                rejected: facts.refused.len() as u64,
+                rejected_resources: refused.map(|(name, why)| format!("{name}: {why}")).collect(),
+                held_back: facts.held_back.clone(),
+            }),
+        })
     }
 
     async fn snapshot(&self) -> Answer {

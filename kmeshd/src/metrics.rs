@@ -11,7 +11,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
-use crate::status::{Facts, Phase};
+use crate::status::{Facts, Phase, XdsFacts};
 
 /// The text for these facts.
 pub(crate) fn text(facts: Facts, ready: bool) -> Result<String, fmt::Error> {
@@ -89,6 +89,7 @@ impl Collector for Mesh {
         }
         Self::writes(to, &facts)?;
         self.model(to, &facts)?;
+        Self::control_plane(to, &facts.xds)?;
         Self::maps(to, &facts)?;
         self.process(to, &facts)
     }
@@ -129,11 +130,38 @@ impl Mesh {
         gauge(to, "kmesh_mesh_file_bad", help, u64::from(facts.refused.is_some()))?;
         gauge(to, "kmesh_services", "services that the mesh names", facts.model.0 as u64)?;
         gauge(to, "kmesh_workloads", "workloads that the mesh names", facts.model.1 as u64)?;
+        let odd = &facts.oddities;
+        let help = "VIPs in other networks: nothing leads there from here";
+        gauge(to, "kmesh_vips_elsewhere", help, odd.vips_elsewhere as u64)?;
+        let help = "VIPs that several services claim";
+        gauge(to, "kmesh_vips_contested", help, odd.contested.len() as u64)?;
+        let help = "workloads whose hostname was not resolved";
+        gauge(to, "kmesh_workloads_unresolved", help, odd.unresolved as u64)?;
+        let help = "waypoints that are named and unknown: connections to them are refused";
+        gauge(to, "kmesh_waypoints_unknown", help, odd.waypoints.len() as u64)?;
         let help = "authorization policies that are kept and NOT enforced";
         gauge(to, "kmesh_policies_unenforced", help, facts.policies as u64)?;
         gauge(to, "kmesh_pods", "pods enrolled by this process", facts.pods as u64)?;
         let help = "pods whose network namespace is not there";
         gauge(to, "kmesh_pods_waiting", help, facts.pods_waiting.len() as u64)
+    }
+
+    fn control_plane(to: &mut DescriptorEncoder, xds: &XdsFacts) -> Encoded {
+        let help = "1 while the control plane is connected";
+        gauge(to, "kmesh_xds_connected", help, u64::from(xds.connected_at.is_some()))?;
+        let help = "connections to the control plane that came about";
+        counter(to, "kmesh_xds_connections", help, xds.connects)?;
+        counter(to, "kmesh_xds_responses", "responses of the control plane", xds.responses)?;
+        let help = "responses of which something was refused";
+        counter(to, "kmesh_xds_nacks", help, xds.nacks)?;
+        counter(to, "kmesh_xds_refusals", "resources that were refused", xds.refusals)?;
+        let help = "1 while an answer is too small to be believed";
+        gauge(to, "kmesh_xds_held_back", help, u64::from(xds.held_back.is_some()))?;
+        let resources =
+            [("workload", xds.workloads), ("service", xds.services), ("policy", xds.policies)];
+        let resources = resources.into_iter().map(|(kind, n)| (kind, to_f64(n as u64)));
+        let help = "resources that the control plane names";
+        gauges(to, "kmesh_xds_resources", help, "kind", resources)
     }
 
     fn maps(to: &mut DescriptorEncoder, facts: &Facts) -> Encoded {

@@ -180,7 +180,7 @@ pub enum Scope {
 }
 
 /// A service; `namespace/hostname` is its key.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Service {
     /// Addresses, each in its network (empty: this node's).
     pub vips: Box<[(Name, IpAddr)]>,

@@ -4,6 +4,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::desired::Oddities;
 use kmesh_bpf::apply::Applied;
 use kmesh_bpf::tables::Usage;
 use rustix::time::{ClockId, clock_gettime};
@@ -50,6 +51,39 @@ impl Began {
     }
 }
 
+/// How the control plane does, as a source.
+#[derive(Clone, Debug, Default)]
+pub struct XdsFacts {
+    /// The one that was connected to last.
+    pub address: Option<String>,
+    /// Since when it is connected.
+    pub connected_at: Option<Instant>,
+    /// When it last responded.
+    pub last_response: Option<Instant>,
+    /// It has given a complete answer.
+    pub complete: bool,
+    /// Connections that came about.
+    pub connects: u64,
+    /// Responses.
+    pub responses: u64,
+    /// Responses of which something was refused.
+    pub nacks: u64,
+    /// Resources that were refused since the start.
+    pub refusals: u64,
+    /// Those that are refused now, and why; the first thousand.
+    pub refused: Vec<(String, String)>,
+    /// What of its answer is held back, and why.
+    pub held_back: Option<String>,
+    /// Why there is no connection.
+    pub trouble: Option<String>,
+    /// Workloads that it names.
+    pub workloads: usize,
+    /// Services that it names.
+    pub services: usize,
+    /// Policies that it names.
+    pub policies: usize,
+}
+
 /// Facts for admin and metrics.
 #[derive(Clone, Debug)]
 pub struct Facts {
@@ -75,6 +109,10 @@ pub struct Facts {
     pub taken_at: Option<Instant>,
     /// Why the last one was refused, while it is the last one.
     pub refused: Option<String>,
+    /// What the sources say that cannot be done as they say it.
+    pub oddities: Oddities,
+    /// The control plane.
+    pub xds: XdsFacts,
     /// When the writer last wrote, and how many elements.
     pub last_write: Option<(Instant, u64)>,
     /// Why the last change did not take hold, while it is the last one.
@@ -119,6 +157,8 @@ impl Default for Status {
             files_refused: 0,
             taken_at: None,
             refused: None,
+            oddities: Oddities::default(),
+            xds: XdsFacts::default(),
             last_write: None,
             failing: None,
             held: None,

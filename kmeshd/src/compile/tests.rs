@@ -4,15 +4,22 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use kmesh_bpf::want::{
-    Change, Family, Kind, Mode, Service as Record, Settings, Workload as Backend,
-};
-use proptest::prelude::*;
+use kmesh_bpf::want::{Change, Family, Kind, Service as Record, Settings, Workload as Backend};
 
 use super::{changed, everything};
 use crate::desired::{Desired, Here};
-use crate::model::{Destination, Membership, Model, Name, Place, Scope, Service, Traits, Workload};
+use crate::model::{Ips, Membership, Service, Traits, Workload};
 use crate::sources::mesh_file;
+
+mod sums;
+
+fn ip(net: u8, host: usize) -> IpAddr {
+    IpAddr::from([10, net, 0, u8::try_from(host).expect("a small number")])
+}
+
+fn ip6(net: u16, host: usize) -> IpAddr {
+    IpAddr::from([0xfd00, net, 0, 0, 0, 0, 0, u16::try_from(host).expect("a small number")])
+}
 
 fn here(network: &str) -> Here {
     Here {
@@ -97,6 +104,9 @@ impl Tables {
                 assert!(self.services.contains_key(&key), "{key:?}");
             }
         }
+        let vips = self.services.iter().flat_map(|(key, r)| r.vips.iter().map(|ip| (*ip, key.1)));
+        assert_once(vips);
+        assert_once(self.workloads.values().flat_map(|w| w.addresses.iter().copied()));
         for workload in self.workloads.values() {
             for ip in &workload.addresses {
                 let family = if ip.is_ipv4() { 4 } else { 6 };
@@ -107,6 +117,12 @@ impl Tables {
             }
         }
     }
+}
+
+fn assert_once<T: Ord + std::fmt::Debug>(items: impl Iterator<Item = T>) {
+    let mut all: Vec<T> = items.collect();
+    all.sort();
+    assert!(all.windows(2).all(|pair| pair[0] != pair[1]), "claimed twice: {all:?}");
 }
 
 #[test]
@@ -261,162 +277,78 @@ fn one_change_touches_what_it_concerns_and_no_more() {
     assert_eq!(changed(&desired, &dirty), Change::default());
 }
 
-// ---- changes add up to the whole ----
-
-#[derive(Clone, Debug)]
-enum Event {
-    Workload(usize, Option<Workload>),
-    Service(usize, Option<Service>),
-    Replace(Vec<Option<Workload>>, Vec<Option<Service>>),
-    Compile,
+#[test]
+fn a_contested_vip_is_the_first_services_and_a_contested_address_a_healthy_workloads() {
+    let mut desired = Desired::new(here(""));
+    let vip = || Box::from([("".into(), ip(1, 1))]);
+    let add = |desired: &mut Desired, name: &str, ports: &[u16]| {
+        let ports = ports.iter().map(|port| (*port, *port)).collect();
+        let service = Service { vips: vip(), ports, ..Service::default() };
+        desired.set_service(&name.into(), Some(service));
+    };
+    add(&mut desired, "n/b", &[80, 81]);
+    add(&mut desired, "n/a", &[80]);
+    let workload = |healthy| Workload {
+        ips: vec![ip(0, 1)].into(),
+        place: Arc::default(),
+        traits: Arc::new(Traits {
+            identity: "i".into(),
+            waypoint: None,
+            services: Box::default(),
+            policies: Box::default(),
+        }),
+        healthy,
+        host_network: false,
+    };
+    desired.set_workload(&"old".into(), Some(workload(false)));
+    desired.set_workload(&"new".into(), Some(workload(true)));
+    let mut tables = Tables::default();
+    let dirty = desired.take_dirty();
+    tables.apply(&changed(&desired, &dirty));
+    let has = |tables: &Tables, name: &str, port| {
+        tables.services.contains_key(&(name.to_owned(), port, 4, false))
+    };
+    assert_eq!((has(&tables, "n/a", 80), has(&tables, "n/b", 80)), (true, false));
+    assert!(has(&tables, "n/b", 81), "what the first does not publish is the second's");
+    assert!(tables.workloads["old"].addresses.is_empty());
+    assert_eq!(tables.workloads["new"].addresses, [ip(0, 1)]);
+    // The others get it when it is free.
+    desired.set_service(&"n/a".into(), None);
+    desired.set_workload(&"new".into(), None);
+    let dirty = desired.take_dirty();
+    tables.apply(&changed(&desired, &dirty));
+    assert!(has(&tables, "n/b", 80) && !has(&tables, "n/a", 80));
+    assert_eq!(tables.workloads["old"].addresses, [ip(0, 1)]);
 }
 
-const WORKLOADS: usize = 5;
-const SERVICES: usize = 4;
-
-fn ip(net: u8, host: usize) -> IpAddr {
-    IpAddr::from([10, net, 0, u8::try_from(host).expect("a small number")])
-}
-
-fn ip6(net: u16, host: usize) -> IpAddr {
-    IpAddr::from([0xfd00, net, 0, 0, 0, 0, 0, u16::try_from(host).expect("a small number")])
-}
-
-fn name(service: usize) -> Name {
-    format!("n/s{service}").into()
-}
-
-fn uid(workload: usize) -> Name {
-    format!("w{workload}").into()
-}
-
-fn waypoint() -> impl Strategy<Value = Option<Destination>> {
-    let local = || Name::from("");
-    prop_oneof![
-        4 => Just(None),
-        3 => (0..SERVICES).prop_map(|at| Some(Destination::Hostname(name(at)))),
-        2 => (0..WORKLOADS).prop_map(move |at| Some(Destination::Address(local(), ip(0, at)))),
-        2 => (0..SERVICES).prop_map(move |at| Some(Destination::Address(local(), ip(1, at)))),
-        1 => Just(Some(Destination::Address("".into(), ip(9, 9)))),
-        1 => Just(Some(Destination::Address("far".into(), ip(0, 1)))),
-    ]
-}
-
-fn workload(at: usize) -> impl Strategy<Value = Workload> {
-    let members = prop::collection::btree_set(0..SERVICES, 0..3);
-    let flags = (any::<bool>(), prop::bool::weighted(0.8), prop::bool::weighted(0.1), 0..3_u8);
-    (members, waypoint(), flags, 0..4_u8, 0..3_u8).prop_map(
-        move |(members, waypoint, (moved, healthy, host_network, place), families, network)| {
-            let host = at + if moved { 100 } else { 0 };
-            let ips = match families {
-                0 => vec![ip(0, host)],
-                1 => vec![ip6(0, host)],
-                2 => vec![ip(0, host), ip6(0, host)],
-                _ => vec![],
-            };
-            let place = Place {
-                node: if place < 2 { "n1".into() } else { "n2".into() },
-                zone: format!("z{}", place % 2).into(),
-                network: if network == 2 { "far".into() } else { "".into() },
-                ..Place::default()
-            };
-            let services = members
-                .into_iter()
-                .map(|service| Membership { service: name(service), ports: [(80, 8000)].into() });
-            let traits = Traits {
-                identity: "i".into(),
-                waypoint,
-                services: services.collect(),
-                policies: Box::default(),
-            };
-            Workload {
-                ips: ips.into(),
-                place: Arc::new(place),
-                traits: Arc::new(traits),
-                healthy,
-                host_network,
-            }
-        },
-    )
-}
-
-fn service(at: usize) -> impl Strategy<Value = Service> {
-    let mode = prop_oneof![
-        Just((Mode::Standard, vec![])),
-        Just((Mode::Strict, vec![Scope::Zone])),
-        Just((Mode::Failover, vec![Scope::Node, Scope::Zone])),
-        Just((Mode::Passthrough, vec![])),
-    ];
-    (0..4_u8, prop::collection::btree_set(80..83_u16, 0..3), waypoint(), mode, any::<bool>())
-        .prop_map(move |(families, ports, waypoint, (mode, preferences), allow_unhealthy)| {
-            let mut vips: Vec<(Name, IpAddr)> = Vec::new();
-            if families & 1 == 0 {
-                vips.push(("".into(), ip(1, at)));
-            }
-            if families & 2 == 0 {
-                vips.push(("".into(), ip6(1, at)));
-            }
-            Service {
-                vips: vips.into(),
-                ports: ports.into_iter().map(|port| (port, port)).collect(),
-                waypoint,
-                mode,
-                preferences: preferences.into(),
-                allow_unhealthy,
-            }
-        })
-}
-
-fn event() -> impl Strategy<Value = Event> {
-    let one_workload = (0..WORKLOADS).prop_flat_map(|at| {
-        prop::option::weighted(0.8, workload(at)).prop_map(move |new| Event::Workload(at, new))
-    });
-    let one_service = (0..SERVICES).prop_flat_map(|at| {
-        prop::option::weighted(0.8, service(at)).prop_map(move |new| Event::Service(at, new))
-    });
-    let workloads: Vec<_> =
-        (0..WORKLOADS).map(|at| prop::option::weighted(0.8, workload(at))).collect();
-    let services: Vec<_> =
-        (0..SERVICES).map(|at| prop::option::weighted(0.8, service(at))).collect();
-    prop_oneof![
-        6 => one_workload,
-        4 => one_service,
-        1 => (workloads, services).prop_map(|(w, s)| Event::Replace(w, s)),
-        3 => Just(Event::Compile),
-    ]
-}
-
-fn model(workloads: Vec<Option<Workload>>, services: Vec<Option<Service>>) -> Model {
-    let workloads = workloads.into_iter().enumerate();
-    let services = services.into_iter().enumerate();
-    Model {
-        workloads: workloads.filter_map(|(at, new)| Some((uid(at), new?))).collect(),
-        services: services.filter_map(|(at, new)| Some((name(at), new?))).collect(),
-        ..Model::default()
-    }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(600))]
-
-    #[test]
-    fn changes_add_up_to_the_whole(events in prop::collection::vec(event(), 1..30)) {
-        let mut desired = Desired::new(here(""));
+#[test]
+fn a_service_whose_names_were_never_resolved_is_not_synced() {
+    let mut desired = Desired::new(here(""));
+    let ports = || Box::from([(80, 80)]);
+    let service =
+        Service { vips: [("".into(), ip(1, 1))].into(), ports: ports(), ..Service::default() };
+    desired.set_service(&"n/s".into(), Some(service));
+    let membership = Membership { service: "n/s".into(), ports: ports() };
+    let workload = |ips: Ips| Workload {
+        ips,
+        place: Arc::default(),
+        traits: Arc::new(Traits {
+            identity: "i".into(),
+            waypoint: None,
+            services: [membership.clone()].into(),
+            policies: Box::default(),
+        }),
+        healthy: true,
+        host_network: false,
+    };
+    let synced = |desired: &Desired| {
         let mut tables = Tables::default();
-        for event in events.into_iter().chain([Event::Compile]) {
-            match event {
-                Event::Workload(at, new) => desired.set_workload(&uid(at), new),
-                Event::Service(at, new) => desired.set_service(&name(at), new),
-                Event::Replace(workloads, services) => desired.replace(model(workloads, services)),
-                Event::Compile => {
-                    let dirty = desired.take_dirty();
-                    tables.apply(&changed(&desired, &dirty));
-                    let mut whole = Tables::default();
-                    whole.apply(&everything(&desired));
-                    prop_assert_eq!(&tables, &whole);
-                    whole.assert_whole();
-                }
-            }
-        }
-    }
+        tables.apply(&everything(desired));
+        tables.services[&("n/s".to_owned(), 80, 4, false)].synced
+    };
+    assert!(synced(&desired), "it is known to be empty");
+    desired.set_workload(&"w".into(), Some(workload(Ips::Hostname("db.example".into()))));
+    assert!(!synced(&desired));
+    desired.set_workload(&"v".into(), Some(workload(vec![ip(0, 1)].into())));
+    assert!(synced(&desired));
 }

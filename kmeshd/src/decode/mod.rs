@@ -11,11 +11,13 @@ mod proto;
 mod say;
 mod service;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod workload;
 
 use kmesh_bpf::authz::Policy;
 use prost::Message as _;
+
+pub(crate) use say::shown;
 
 use crate::model::{Interner, Name, Place, Service, Traits, Workload};
 

@@ -1,5 +1,5 @@
 //! The messages of `proto/`, as they were compiled.
-#![expect(clippy::pedantic, reason = "generated")]
+#![expect(clippy::all, clippy::pedantic, reason = "generated")]
 
 pub(crate) mod workload {
     tonic::include_proto!("istio.workload");

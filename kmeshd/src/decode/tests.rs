@@ -14,7 +14,18 @@ fn encode(address: wire::address::Type) -> Vec<u8> {
     wire::Address { r#type: Some(address) }.encode_to_vec()
 }
 
-fn a_workload() -> wire::Workload {
+/// The bytes of a workload.
+pub(crate) fn encode_workload(workload: wire::Workload) -> Vec<u8> {
+    encode(wire::address::Type::Workload(workload))
+}
+
+/// The bytes of a service.
+pub(crate) fn encode_service(service: wire::Service) -> Vec<u8> {
+    encode(wire::address::Type::Service(service))
+}
+
+/// A good workload.
+pub(crate) fn a_workload() -> wire::Workload {
     wire::Workload {
         uid: "Kubernetes//Pod/n/a".to_owned(),
         namespace: "n".to_owned(),
@@ -23,7 +34,8 @@ fn a_workload() -> wire::Workload {
     }
 }
 
-fn a_service() -> wire::Service {
+/// A good service.
+pub(crate) fn a_service() -> wire::Service {
     wire::Service {
         namespace: "n".to_owned(),
         hostname: "h".to_owned(),

@@ -7,6 +7,9 @@
 //!
 //! It does no I/O and does not check: sources do. [`crate::compile`] turns it into tables.
 
+mod addresses;
+mod claims;
+mod oddities;
 mod waypoints;
 
 use hashbrown::hash_map::Entry;
@@ -17,10 +20,12 @@ use hashbrown::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use kmesh_bpf::want::{Family, Kind, ServiceKey, Settings};
+use kmesh_bpf::want::{ServiceKey, Settings};
 
 use crate::model::{Model, Name, Place, Service, Workload};
 
+use claims::Claims;
+pub use oddities::Oddities;
 pub use waypoints::Target;
 pub(crate) use waypoints::{Users, slot};
 
@@ -66,9 +71,9 @@ pub struct Desired {
     /// Waypoints in use.
     pub(crate) waypoints: BTreeMap<Target, Users>,
     /// Services by VIP in this network.
-    pub(crate) vips: HashMap<IpAddr, Name>,
-    /// Workloads at the addresses of waypoints.
-    pub(crate) at: HashMap<IpAddr, BTreeSet<Name>>,
+    pub(crate) vips: Claims,
+    /// Workloads by address in this network, those on the host's network too.
+    pub(crate) at: Claims,
     /// Where the workloads of this node say they are.
     places: BTreeMap<Arc<Place>, usize>,
     /// The most common of `places`: where this node is.
@@ -86,8 +91,8 @@ impl Desired {
             services: HashMap::new(),
             members: HashMap::new(),
             waypoints: BTreeMap::new(),
-            vips: HashMap::new(),
-            at: HashMap::new(),
+            vips: Claims::default(),
+            at: Claims::default(),
             places: BTreeMap::new(),
             place: Arc::default(),
             dirty: Dirty { all: true, ..Dirty::default() },
@@ -112,11 +117,10 @@ impl Desired {
 
     /// Makes the model all there is.
     pub fn replace(&mut self, model: Model) {
-        self.watch_addresses(&model);
         for uid in self.gone(&model) {
             self.set_workload(&uid, None);
         }
-        self.workloads.reserve(model.workloads.len().saturating_sub(self.workloads.len()));
+        self.expect(model.workloads.len().saturating_sub(self.workloads.len()));
         for (uid, workload) in model.workloads {
             self.set_workload(&uid, Some(workload));
         }
@@ -130,8 +134,24 @@ impl Desired {
         for (name, service) in model.services {
             self.set_service(&name, Some(service));
         }
-        let used = &self.waypoints;
-        self.at.retain(|ip, _| used.contains_key(&Target::Address(*ip)));
+    }
+
+    /// So many workloads more are about to come.
+    pub fn expect(&mut self, workloads: usize) {
+        self.workloads.reserve(workloads);
+        self.at.reserve(workloads);
+    }
+
+    /// A workload, as it is now.
+    #[must_use]
+    pub fn workload(&self, uid: &Name) -> Option<&Workload> {
+        self.workloads.get(uid)
+    }
+
+    /// A service, as it is now.
+    #[must_use]
+    pub fn service(&self, name: &Name) -> Option<&Service> {
+        self.services.get(name)
     }
 
     /// Workloads that a model no longer names.
@@ -188,11 +208,23 @@ impl Desired {
         }
         if self.is_local(&workload.place.network) {
             for ip in workload.ips.all() {
-                if let Some(here) = self.at.get_mut(ip) {
-                    here.insert(uid.clone());
-                    self.mark_waypoint(Target::Address(*ip));
-                }
+                self.at.add(*ip, uid);
+                self.touch_address(*ip);
             }
+        }
+    }
+
+    /// Who is at an address has changed.
+    fn touch_address(&mut self, ip: IpAddr) {
+        if self.dirty.all {
+            return;
+        }
+        if self.at.is_contested(ip) {
+            self.dirty.workloads.extend(self.at.all(ip).cloned());
+        }
+        let target = Target::Address(ip);
+        if self.waypoints.contains_key(&target) {
+            self.mark_waypoint(target);
         }
     }
 
@@ -219,9 +251,11 @@ impl Desired {
             }
         }
         for ip in old.ips.all() {
-            if let Some(here) = self.at.get_mut(ip) {
-                here.remove(uid);
-                self.mark_waypoint(Target::Address(*ip));
+            let contested = self.at.is_contested(*ip);
+            self.at.remove(*ip, uid);
+            self.touch_address(*ip);
+            if contested && !self.dirty.all {
+                self.dirty.workloads.extend(self.at.all(*ip).cloned());
             }
         }
     }
@@ -244,8 +278,8 @@ impl Desired {
             self.detach_service(name, &old);
         }
         for ip in vips {
-            self.vips.insert(ip, name.clone());
-            self.touch_vip(name, ip);
+            self.vips.add(ip, name);
+            self.touch_vip(ip);
         }
         self.touch_service(name);
     }
@@ -259,51 +293,14 @@ impl Desired {
             self.dirty.service_keys.extend(keys);
         }
         for ip in self.local_vips(old) {
-            self.touch_vip(name, ip);
-            // A VIP may already be another service's.
-            if self.vips.get(&ip) == Some(name) {
-                self.vips.remove(&ip);
-            }
+            self.touch_vip(ip);
+            self.vips.remove(ip, name);
+            self.touch_vip(ip);
         }
-    }
-
-    /// The keys of a service's records.
-    pub(crate) fn service_keys(&self, name: &Name, service: &Service) -> Vec<ServiceKey> {
-        let key =
-            |port, family| ServiceKey { name: name.clone(), port, family, kind: Kind::Service };
-        let mut keys = Vec::new();
-        for family in self.vip_families(service) {
-            keys.extend(service.ports.iter().map(|(port, _)| key(*port, family)));
-        }
-        keys
-    }
-
-    /// The families that a service has VIPs of in this network.
-    pub(crate) fn vip_families(&self, service: &Service) -> Vec<Family> {
-        let has =
-            |family: &Family| self.local_vips(service).iter().any(|ip| Family::of(*ip) == *family);
-        [Family::V4, Family::V6].into_iter().filter(has).collect()
-    }
-
-    /// The VIPs of a service in this network.
-    pub(crate) fn local_vips(&self, service: &Service) -> Vec<IpAddr> {
-        let local = service.vips.iter().filter(|(network, _)| self.is_local(network));
-        local.map(|(_, ip)| *ip).collect()
-    }
-
-    /// Whether a network is this node's.
-    pub(crate) fn is_local(&self, network: &str) -> bool {
-        network.is_empty() || *network == *self.here.network
     }
 
     fn is_mine(&self, place: &Place) -> bool {
         !self.here.node.is_empty() && place.node == self.here.node
-    }
-
-    /// The addresses that lead to a workload: none for those on the host's network.
-    pub(crate) fn own_addresses<'a>(&self, workload: &'a Workload) -> &'a [IpAddr] {
-        let reachable = self.is_local(&workload.place.network) && !workload.host_network;
-        if reachable { workload.ips.all() } else { &[] }
     }
 
     fn mark_workload(&mut self, uid: &Name) {

@@ -3,16 +3,12 @@
 //! A waypoint named by address may be a workload, a service's VIP, or neither: then it is an
 //! outsider with a backend of its own.
 
-use std::collections::BTreeSet;
-
-use hashbrown::{HashMap, HashSet};
-
 use std::net::IpAddr;
 
 use kmesh_bpf::want::Family;
 
 use super::Desired;
-use crate::model::{Destination, Model, Name, Service, Workload};
+use crate::model::{Destination, Name, Service, Workload};
 
 /// A waypoint in use, resolved as far as its name goes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -77,40 +73,6 @@ impl Desired {
         (!itself).then_some(target)
     }
 
-    /// Notes who is at the addresses that a model names as waypoints: one look at all workloads,
-    /// and only if one of the addresses is new.
-    pub(super) fn watch_addresses(&mut self, model: &Model) {
-        let workloads = model.workloads.iter().map(|(_, workload)| &workload.traits.waypoint);
-        let services = model.services.iter().map(|(_, service)| &service.waypoint);
-        let mut new = HashSet::new();
-        for destination in workloads.chain(services).flatten() {
-            if let Target::Address(ip) = self.target(destination)
-                && !self.at.contains_key(&ip)
-            {
-                new.insert(ip);
-            }
-        }
-        self.find_at(&new);
-    }
-
-    fn find_at(&mut self, new: &HashSet<IpAddr>) {
-        if new.is_empty() {
-            return;
-        }
-        let mut found: HashMap<IpAddr, BTreeSet<Name>> =
-            new.iter().map(|ip| (*ip, BTreeSet::new())).collect();
-        for (uid, workload) in &self.workloads {
-            if self.is_local(&workload.place.network) {
-                for ip in workload.ips.all() {
-                    if let Some(here) = found.get_mut(ip) {
-                        here.insert(uid.clone());
-                    }
-                }
-            }
-        }
-        self.at.extend(found);
-    }
-
     pub(super) fn workload_targets(&self, workload: &Workload) -> Option<(Target, Users)> {
         let mut families = [0, 0];
         for ip in self.own_addresses(workload) {
@@ -144,11 +106,6 @@ impl Desired {
             self.mark_waypoint(target.clone());
         }
         if before == [0, 0] {
-            if let Target::Address(ip) = target
-                && !self.at.contains_key(ip)
-            {
-                self.find_at(&HashSet::from([*ip]));
-            }
             self.touch_waypoint_workloads(target);
         }
     }
@@ -168,9 +125,6 @@ impl Desired {
         if left == [0, 0] {
             self.touch_waypoint_workloads(target);
             self.waypoints.remove(target);
-            if let Target::Address(ip) = target {
-                self.at.remove(ip);
-            }
         }
     }
 
@@ -178,29 +132,52 @@ impl Desired {
     pub(crate) fn target_service<'a>(&'a self, target: &'a Target) -> Option<&'a Name> {
         match target {
             Target::Service(name) => Some(name),
-            Target::Address(ip) => self.vips.get(ip),
+            Target::Address(ip) => self.vips.first(*ip),
             Target::Elsewhere(..) => None,
         }
     }
 
     fn touch_waypoint_workloads(&mut self, target: &Target) {
         if let Target::Address(ip) = target
-            && let Some(here) = self.at.get(ip)
             && !self.dirty.all
         {
-            self.dirty.workloads.extend(here.iter().cloned());
+            self.dirty.workloads.extend(self.at.all(*ip).cloned());
         }
         if let Some(service) = self.target_service(target).cloned() {
             self.touch_members(&service);
         }
     }
 
-    /// A VIP comes or goes: if it is a waypoint's, its workloads are or are not waypoints.
-    pub(super) fn touch_vip(&mut self, service: &Name, ip: IpAddr) {
-        let target = Target::Address(ip);
-        if self.waypoints.contains_key(&target) {
-            self.mark_waypoint(target);
-            self.touch_members(service);
+    /// A VIP comes or goes: if it is a waypoint's, its workloads are or are not waypoints; if
+    /// other services claim it, they may have it now, or have lost it.
+    pub(super) fn touch_vip(&mut self, ip: IpAddr) {
+        if self.dirty.all {
+            return;
         }
+        let claimants: Vec<Name> = self.vips.all(ip).cloned().collect();
+        let target = Target::Address(ip);
+        let waypoint = self.waypoints.contains_key(&target);
+        if waypoint {
+            self.mark_waypoint(target);
+        }
+        for service in claimants {
+            if waypoint {
+                self.touch_members(&service);
+            }
+            self.touch_service(&service);
+        }
+    }
+
+    /// Waypoints that are named and that nothing leads to: connections to them are refused.
+    #[must_use]
+    pub fn unknown_waypoints(&self) -> Vec<Name> {
+        let unknown = self.waypoints.keys().filter(|target| match target {
+            Target::Service(name) => {
+                !self.services.contains_key(name) && !self.members.contains_key(name)
+            }
+            Target::Address(_) => false,
+            Target::Elsewhere(..) => true,
+        });
+        unknown.map(Target::name).collect()
     }
 }

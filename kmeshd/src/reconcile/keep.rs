@@ -139,12 +139,12 @@ impl Keeper {
 
     /// The tables say all that the sources say, now: a note for those who ask when the daemon is
     /// gone. It may be lost, so a failure is no more than a word.
-    pub(super) fn note_sync(&mut self, source: &str) {
+    pub(super) fn note_sync(&mut self, sources: &[String]) {
         if self.noted.is_some_and(|noted| noted.elapsed() < NOTE) {
             return;
         }
         self.noted = Some(Instant::now());
-        let note = LastSync::now(self.boot_id.clone().unwrap_or_default(), vec![source.to_owned()]);
+        let note = LastSync::now(self.boot_id.clone().unwrap_or_default(), sources.to_vec());
         let text = serde_json::to_vec(&note).unwrap_or_default();
         let noted = replace(&self.run_dir, LAST_SYNC, &mut |file| file.write_all(&text));
         if let Err(why) = noted {

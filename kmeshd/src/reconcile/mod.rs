@@ -8,7 +8,9 @@
 //! answer leaves everything as it is. A failed write is tried again with backoff, from what the
 //! kernel holds then. No change, no write: not to any map, not to any file.
 
+mod inspect;
 mod keep;
+mod layers;
 mod pods;
 mod start;
 #[cfg(test)]
@@ -19,26 +21,24 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use kmesh_bpf::apply::{ApplyError, converge};
-use kmesh_bpf::attach;
-use kmesh_bpf::check::{self, Finding, Severity};
 use kmesh_bpf::kernel::Kernel;
-use kmesh_bpf::layout::{COUNTERS, Hook, Map};
 use kmesh_bpf::lock::WriterLock;
 use kmesh_bpf::snapshot::{About, Snapshot};
 use kmesh_bpf::tables::Have;
 use tokio::sync::oneshot;
-use tracing::{debug, error, info, warn};
+use tracing::{error, info, warn};
 
 use crate::compile;
 use crate::config::Place;
-use crate::desired::Desired;
-use crate::model::Model;
+use crate::desired::{Desired, Oddities};
+use crate::model::{Model, Update};
 use crate::readiness::Token;
 use crate::sources::mesh_file::MeshFileError;
 use crate::status::Status;
 use keep::Keeper;
+use layers::Layers;
 use pods::Pods;
-pub use start::{Start, StartError};
+pub use start::{Adopted, Start, StartError};
 
 /// The longest the thread sleeps: pods' namespaces are looked at this often.
 const TICK: Duration = Duration::from_secs(2);
@@ -46,6 +46,8 @@ const TICK: Duration = Duration::from_secs(2);
 const INSPECT: Duration = Duration::from_secs(10);
 /// The longest that writes are held back for a reader.
 const HOLD: Duration = Duration::from_secs(2);
+/// The longest burst of orders that is taken together.
+const BURST: usize = 1000;
 /// The first and the longest wait before a failed write is tried again.
 const BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::from_secs(30));
 
@@ -56,6 +58,15 @@ pub enum Order {
     Model(Box<Model>),
     /// The mesh file says nothing that can be used.
     Refused(MeshFileError),
+    /// This changed of what the control plane says.
+    Update {
+        /// What changed.
+        update: Box<Update>,
+        /// It has given a complete answer of every type.
+        complete: bool,
+    },
+    /// The control plane cannot be asked.
+    Away,
     /// Bring [`crate::status::Facts`] up to date, then answer.
     Observe(oneshot::Sender<()>),
     /// Write nothing for so long; answered when it is so.
@@ -75,26 +86,38 @@ pub struct Tokens {
     pub sync: Option<Token>,
 }
 
+/// Which sources have not yet given a complete answer: until each has, nothing is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Awaited {
+    /// The mesh file.
+    pub file: bool,
+    /// The control plane.
+    pub xds: bool,
+}
+
 /// The writer. See the module.
 pub struct Writer<K> {
     k: K,
     place: Place,
-    /// The source, as people name it.
-    source: String,
+    /// The sources, as people name them.
+    sources: Vec<String>,
     _lock: Option<WriterLock>,
     desired: Desired,
+    layers: Layers,
     have: Have,
     pods: Pods,
     keeper: Keeper,
     status: Arc<Status>,
     tokens: Tokens,
-    /// The source has given a complete answer.
-    complete: bool,
+    /// Sources that have not yet given a complete answer.
+    awaited: Awaited,
     /// Something is to be written, from this instant on.
     due: Option<Instant>,
     backoff: Duration,
     held: Option<Instant>,
     inspect_at: Instant,
+    /// What was last said of the mesh's oddities.
+    oddities: Oddities,
     /// Synced for the first time, and not yet verified.
     unverified: bool,
 }
@@ -102,11 +125,20 @@ pub struct Writer<K> {
 impl<K: Kernel> Writer<K> {
     /// Obeys until [`Order::Stop`] or until nobody can give orders.
     pub fn run(mut self, orders: &Receiver<Order>) {
-        loop {
+        'work: loop {
             self.status.beat();
             match orders.recv_timeout(self.wait()) {
                 Ok(Order::Stop) | Err(RecvTimeoutError::Disconnected) => break,
-                Ok(order) => self.obey(order),
+                Ok(order) => {
+                    self.obey(order);
+                    // What came in a burst is written at once.
+                    for order in orders.try_iter().take(BURST) {
+                        if matches!(order, Order::Stop) {
+                            break 'work;
+                        }
+                        self.obey(order);
+                    }
+                }
                 Err(RecvTimeoutError::Timeout) => {}
             }
             self.work();
@@ -125,6 +157,8 @@ impl<K: Kernel> Writer<K> {
     fn obey(&mut self, order: Order) {
         match order {
             Order::Model(model) => self.take(*model),
+            Order::Away => self.put_back_if_cut(),
+            Order::Update { update, complete } => self.update(*update, complete),
             Order::Refused(error) => self.refuse(&error),
             Order::Observe(done) => {
                 self.observe();
@@ -137,7 +171,7 @@ impl<K: Kernel> Writer<K> {
                 let _ = done.send(());
             }
             Order::Snapshot(done) => {
-                let _ = done.send(self.complete.then(|| self.wanted()));
+                let _ = done.send(self.is_complete().then(|| self.wanted()));
             }
             Order::Stop => {}
         }
@@ -162,17 +196,34 @@ impl<K: Kernel> Writer<K> {
             );
         }
         self.pods.want(std::mem::take(&mut model.pods));
-        let policies = model.policies.len();
-        self.desired.replace(model);
-        self.complete = true;
+        self.layers.file(&mut self.desired, model);
+        self.awaited.file = false;
         self.due = Some(Instant::now());
         self.tokens.file = None;
         let mut facts = self.status.facts();
         facts.files_taken += 1;
         facts.taken_at = Some(Instant::now());
         facts.refused = None;
-        facts.policies = policies;
+        facts.policies = self.layers.policies();
         facts.model = self.desired.counts();
+    }
+
+    fn update(&mut self, update: Update, complete: bool) {
+        let nothing = update.is_empty() && self.awaited.xds != complete;
+        self.awaited.xds = !complete;
+        self.layers.update(&mut self.desired, update);
+        if !nothing {
+            // A write that failed waits for its time.
+            self.due.get_or_insert_with(Instant::now);
+        }
+        let mut facts = self.status.facts();
+        facts.policies = self.layers.policies();
+        facts.model = self.desired.counts();
+    }
+
+    /// Every source has given a complete answer.
+    fn is_complete(&self) -> bool {
+        !self.awaited.file && !self.awaited.xds
     }
 
     fn refuse(&mut self, refused: &MeshFileError) {
@@ -199,10 +250,10 @@ impl<K: Kernel> Writer<K> {
             self.inspect_at = now + INSPECT;
             self.inspect();
         }
-        if self.due.is_some_and(|due| now >= due) && self.complete {
+        if self.due.is_some_and(|due| now >= due) && self.is_complete() {
             self.sync();
         }
-        if self.complete {
+        if self.is_complete() {
             self.pods.look(&mut self.k, &self.place.root, &mut self.have, &self.status);
         }
         if std::mem::take(&mut self.unverified) {
@@ -227,7 +278,7 @@ impl<K: Kernel> Writer<K> {
                     elements = applied.elements,
                     retries = applied.retries,
                     ms = began.elapsed().as_millis(),
-                    "the tables say what the mesh file says"
+                    "the tables say what the sources say"
                 );
                 self.due = None;
                 self.backoff = BACKOFF.0;
@@ -244,7 +295,7 @@ impl<K: Kernel> Writer<K> {
                 facts.failing = None;
                 facts.generation = self.have.meta().generation;
                 drop(facts);
-                self.keeper.note_sync(&self.source);
+                self.keeper.note_sync(&self.sources);
                 self.pods.enrol_all();
                 self.keeper.note(self.have.meta().generation);
                 self.unverified = self.tokens.sync.is_some();
@@ -265,7 +316,7 @@ impl<K: Kernel> Writer<K> {
             token.because(&said);
         }
         if matches!(why, ApplyError::Plan(_)) {
-            error!("{said}; what is in force stays. Change the mesh file, or the limit");
+            error!("{said}; what is in force stays. Change the mesh, or the limit");
             self.due = None;
             return;
         }
@@ -281,85 +332,4 @@ impl<K: Kernel> Writer<K> {
             Err(error) => error!("{}", crate::chain(&error)),
         }
     }
-
-    /// After the first sync: is everything as it should be, from the hooks to the references?
-    fn verify(&mut self) {
-        let mut wrong: Vec<String> =
-            check::check(&self.have).iter().filter_map(complaint).collect();
-        wrong.extend(self.hooks_amiss());
-        if wrong.is_empty() {
-            info!("verified: ready");
-            self.tokens.sync = None;
-            return;
-        }
-        let said = wrong.join("; ");
-        error!("verify: {said}");
-        if let Some(token) = &self.tokens.sync {
-            token.because(format!("verify: {said}"));
-        }
-        self.desired.mark_all();
-        self.due = Some(Instant::now() + self.backoff);
-        self.backoff = (self.backoff * 2).min(BACKOFF.1);
-        self.inspect_at = Instant::now();
-    }
-
-    /// Hooks that are not as they should be.
-    fn hooks_amiss(&self) -> Vec<String> {
-        let states = match attach::inspect(&self.k, &self.place.root, &self.place.cgroup) {
-            Ok(states) => states,
-            Err(error) => return vec![crate::chain(&error)],
-        };
-        let peername = self.peername();
-        let wanted = |hook| peername || !matches!(hook, Hook::GetPeerName4 | Hook::GetPeerName6);
-        let amiss = states.iter().filter(|state| {
-            if wanted(state.hook) { !state.is_current() } else { state.standing.is_some() }
-        });
-        amiss.map(|state| format!("hook {} is not in force", state.hook.name())).collect()
-    }
-
-    fn peername(&self) -> bool {
-        self.desired.here.settings.peername
-    }
-
-    /// Looks whether somebody took a hook or a pin away, and mends it.
-    fn inspect(&mut self) {
-        let amiss = self.hooks_amiss();
-        if amiss.is_empty() {
-            return;
-        }
-        warn!("{}; adopting again", amiss.join("; "));
-        let peername = self.peername();
-        match start::adopt(&mut self.k, &self.place, peername) {
-            Ok(have) => {
-                self.have = have;
-                self.desired.mark_all();
-                self.due = Some(Instant::now());
-            }
-            Err(error) => error!("{}", crate::chain(&error)),
-        }
-    }
-
-    /// Brings the facts that the kernel keeps up to date.
-    fn observe(&mut self) {
-        let sum = |index| -> u64 {
-            let cpus = self.k.lookup_per_cpu(Map::Stats, index);
-            cpus.map(|cpus| cpus.iter().sum()).unwrap_or_default()
-        };
-        let counters = COUNTERS.iter().map(|counter| sum(counter.index)).collect();
-        if let Err(error) = self.have.refresh_managers(&self.k) {
-            debug!("{}", crate::chain(&error));
-        }
-        let bypassed = self.have.managers().iter().filter(|(_, word)| word.bypass()).count();
-        let mut facts = self.status.facts();
-        facts.pods_bypassed = bypassed;
-        facts.pods_managed = self.have.managers().len() - bypassed;
-        facts.counters = counters;
-        facts.usage = self.have.usage();
-        facts.generation = self.have.meta().generation;
-    }
-}
-
-fn complaint(finding: &Finding) -> Option<String> {
-    let wrong = finding.severity == Severity::Error;
-    wrong.then(|| format!("{}: {}: {}", finding.layer, finding.object, finding.problem))
 }

@@ -3,6 +3,7 @@
 //! It refuses a kernel that is too old, a root that another writer holds, and pins that are
 //! foreign or of another layout; then nothing was written.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -13,14 +14,15 @@ use kmesh_bpf::kernel::Kernel;
 use kmesh_bpf::lock::{self, LockError, WriterLock};
 use kmesh_bpf::pins::{PinsError, adopt_maps};
 use kmesh_bpf::tables::{Have, ReadError};
+use kmesh_bpf::want::Kind;
 use kmesh_bpf::{clock, layout};
 use tracing::{error, info, warn};
 
 use super::keep::{Keeper, Last};
 use super::pods::Pods;
-use super::{BACKOFF, INSPECT, Tokens, Writer};
+use super::{Awaited, BACKOFF, INSPECT, Layers, Tokens, Writer};
 use crate::config::Place;
-use crate::desired::{Desired, Here};
+use crate::desired::{Desired, Here, Oddities};
 use crate::status::{Began, Status};
 
 /// Why the daemon cannot start. What is in force stays.
@@ -46,14 +48,23 @@ pub enum StartError {
     Restore(#[source] ApplyError),
 }
 
+/// What the writer found.
+#[derive(Clone, Copy, Debug)]
+pub struct Adopted {
+    /// How many services and workloads the tables name.
+    pub objects: usize,
+}
+
 /// What a writer starts from.
 pub struct Start {
     /// Where everything lies.
     pub place: Place,
     /// Which node this is.
     pub here: Here,
-    /// The source, as people name it.
-    pub source: String,
+    /// The sources, as people name them.
+    pub sources: Vec<String>,
+    /// Which of them there are.
+    pub awaited: Awaited,
     /// Shared facts.
     pub status: Arc<Status>,
     /// What holds readiness back.
@@ -89,7 +100,7 @@ impl Start {
         Writer {
             k,
             place: self.place,
-            source: self.source,
+            sources: self.sources,
             _lock: lock,
             desired: Desired::new(self.here),
             have,
@@ -97,11 +108,13 @@ impl Start {
             keeper,
             status: self.status,
             tokens: self.tokens,
-            complete: false,
+            layers: Layers::new(self.awaited.xds),
+            awaited: self.awaited,
             due: None,
             backoff: BACKOFF.0,
             held: None,
             inspect_at: Instant::now() + INSPECT,
+            oddities: Oddities::default(),
             unverified: false,
         }
     }
@@ -146,6 +159,14 @@ pub(super) fn adopt<K: Kernel>(
 }
 
 impl<K: Kernel> Writer<K> {
+    /// What was found at the start.
+    #[must_use]
+    pub fn adopted(&self) -> Adopted {
+        let services = self.have.services().filter(|(key, _)| key.kind == Kind::Service);
+        let names: HashSet<_> = services.map(|(key, _)| key.name).collect();
+        Adopted { objects: names.len() + self.have.workloads().count() }
+    }
+
     /// Puts the last snapshot back into tables that hold nothing (after a reboot): whatever the
     /// source says later, what was in force is in force.
     pub(super) fn put_back_if_empty(&mut self) -> Result<(), StartError> {
@@ -157,7 +178,7 @@ impl<K: Kernel> Writer<K> {
     /// back, that is finished. Where the source can, this would only bring back what is old.
     pub(super) fn put_back_if_cut(&mut self) {
         let cut = self.have.meta().generation % 2 == 1;
-        if !cut || self.complete {
+        if !cut || self.is_complete() {
             return;
         }
         // A snapshot of this boot is older than the tables.

@@ -10,7 +10,7 @@ use kmesh_bpf::pins::Root;
 use kmesh_bpf::want::{Family, Kind, ServiceKey, Settings};
 
 use super::start::{Start, adopt};
-use super::{Order, Tokens, Writer};
+use super::{Awaited, Order, Tokens, Writer};
 use crate::config::Place;
 use crate::desired::Here;
 use crate::readiness::Readiness;
@@ -65,7 +65,8 @@ impl Machine {
                 waypoint_port: 15019,
                 settings: Settings::default(),
             },
-            source: "mesh file /mesh".to_owned(),
+            sources: vec!["mesh file /mesh".to_owned()],
+            awaited: Awaited { file: true, xds: false },
             status: Arc::clone(&self.status),
             tokens: Tokens {
                 file: Some(self.readiness.hold("mesh file", "not read yet")),

@@ -1,0 +1,378 @@
+//! What a response means: which objects changed, which are refused, and whether the answer is
+//! complete. It does no I/O.
+//!
+//! ```text
+//!  response → decode, one resource at a time → Update (the good ones)
+//!                                            → NACK   (the others, by name)
+//! ```
+//! The first answer of a type on a stream says what is: after a full one, what it does not name is
+//! gone. It is not believed when it takes away everything, or more than half of what the control
+//! plane used to serve: what would go is held back until the control plane has recovered, or until
+//! a second complete answer says the same after a grace.
+
+use std::collections::BTreeMap;
+
+use hashbrown::HashSet;
+use kmesh_bpf::authz::Policy;
+use prost::Message as _;
+use tracing::debug;
+
+use super::held::{Held, Kind};
+use super::proto::{DeltaDiscoveryResponse, Resource};
+use crate::decode::{Address, Decoder, shown};
+use crate::model::{Name, Service, Update, Workload};
+
+/// Below so many objects an answer that names fewer than half is believed.
+const MANY: usize = 10;
+/// So many refused resources are remembered by name; more are counted.
+const REMEMBERED: usize = 1000;
+/// So many are named in one NACK.
+const NACKED: usize = 20;
+
+/// The types that are subscribed to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Type {
+    /// Workloads and services.
+    Address,
+    /// Authorization policies.
+    Policy,
+}
+
+impl Type {
+    /// Every one, in the order of subscription.
+    pub(super) const ALL: [Self; 2] = [Self::Address, Self::Policy];
+
+    /// As it is named on the wire.
+    pub(super) fn url(self) -> &'static str {
+        match self {
+            Self::Address => "type.googleapis.com/istio.workload.Address",
+            Self::Policy => "type.googleapis.com/istio.security.Authorization",
+        }
+    }
+}
+
+/// How a stream began, for one type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Opening {
+    /// Nothing was answered.
+    Awaited {
+        /// The stream was not told what is held: its first answer is everything.
+        afresh: bool,
+    },
+    /// The first answer is not believed.
+    Doubted,
+    /// It is.
+    Believed,
+}
+
+/// What is known of one type.
+#[derive(Debug)]
+struct Topic {
+    held: Held,
+    /// What the control plane used to serve when the stream began.
+    served: usize,
+    opening: Opening,
+    /// There was an answer that is believed.
+    complete: bool,
+    /// What would be gone if the doubted answer were believed.
+    doubts: HashSet<Name>,
+}
+
+impl Topic {
+    /// One of which `served` objects are in force.
+    fn new(served: usize) -> Self {
+        Self {
+            held: Held::default(),
+            served,
+            opening: Opening::Awaited { afresh: true },
+            complete: false,
+            doubts: HashSet::new(),
+        }
+    }
+}
+
+/// What the control plane said so far. Outlives its streams.
+#[derive(Debug)]
+pub(super) struct Memory {
+    decoder: Decoder,
+    topics: [Topic; 2],
+    /// Every answer is believed.
+    accept_empty: bool,
+    /// The answers of this stream are, since they are the second ones.
+    confirmed: bool,
+    /// Why resources are refused, by name.
+    pub(super) refused: BTreeMap<String, String>,
+    /// How many were refused since the start.
+    pub(super) refusals: u64,
+}
+
+/// What a response came to.
+#[derive(Debug, Default)]
+pub(super) struct Taken {
+    /// The changes.
+    pub(super) update: Update,
+    /// The reason of a NACK; none for an ACK.
+    pub(super) nack: Option<String>,
+}
+
+/// One resource, decoded.
+enum Object {
+    Workload(Workload),
+    Service(Service),
+    Policy(Policy),
+}
+
+impl Memory {
+    /// Nothing yet; the tables hold so many objects that a control plane may have served.
+    pub(super) fn new(accept_empty: bool, in_tables: usize) -> Self {
+        Self {
+            decoder: Decoder::default(),
+            topics: [Topic::new(in_tables), Topic::new(0)],
+            accept_empty,
+            confirmed: false,
+            refused: BTreeMap::new(),
+            refusals: 0,
+        }
+    }
+
+    /// A new stream begins. Its answers are believed if they are `confirmed`. Says what to tell it
+    /// of what is held, for each type; nothing where everything is to be said anew.
+    pub(super) fn begin(
+        &mut self,
+        confirmed: bool,
+        max: usize,
+    ) -> [std::collections::HashMap<String, String>; 2] {
+        self.confirmed = confirmed;
+        Type::ALL.map(|of| {
+            let topic = &mut self.topics[of as usize];
+            if topic.complete {
+                topic.served = topic.held.len();
+            }
+            let known = if confirmed { None } else { topic.held.versions(max) };
+            let known = known.unwrap_or_default();
+            topic.opening = Opening::Awaited { afresh: known.is_empty() };
+            known
+        })
+    }
+
+    /// Every type has been answered, and believed, at least once.
+    pub(super) fn is_complete(&self) -> bool {
+        self.topics.iter().all(|topic| topic.complete)
+    }
+
+    /// The types that this stream has not answered.
+    pub(super) fn unanswered(&self) -> Vec<&'static str> {
+        let awaited =
+            |of: &Type| matches!(self.topics[*of as usize].opening, Opening::Awaited { .. });
+        let open = Type::ALL.into_iter().filter(awaited);
+        open.map(|of| if of == Type::Address { "Address" } else { "Authorization" }).collect()
+    }
+
+    /// What is held back, in words; none if nothing is.
+    pub(super) fn held_back(&self) -> Option<String> {
+        let topic = self.topics.iter().find(|topic| topic.opening == Opening::Doubted)?;
+        let now = topic.held.len() - topic.doubts.len();
+        let before = topic.served;
+        Some(format!(
+            "the control plane names {now} objects where there were {before}: what it no longer \
+             names stays until it has said so twice (to believe it at once: --accept-empty)"
+        ))
+    }
+
+    /// How many objects of a kind are held.
+    pub(super) fn count(&self, kind: Kind) -> usize {
+        self.topics.iter().map(|topic| topic.held.count(kind)).sum()
+    }
+
+    /// Takes a response.
+    pub(super) fn take(&mut self, response: DeltaDiscoveryResponse) -> Taken {
+        let Some(of) = Type::ALL.into_iter().find(|of| of.url() == response.type_url) else {
+            let what = shown(&response.type_url);
+            return Taken { nack: Some(format!("{what}: not subscribed to")), ..Taken::default() };
+        };
+        let mut taken = Taken::default();
+        let mut wrong = Wrong::default();
+        let mut named = HashSet::with_capacity(response.resources.len());
+        for (at, bytes) in response.resources.into_iter().enumerate() {
+            match self.resource(of, &bytes, &mut named) {
+                Ok((name, object)) => push(&mut taken.update, name, object),
+                Err((name, why)) => {
+                    let name = name.unwrap_or_else(|| format!("resource {}", at + 1));
+                    self.refuse(&name, &why);
+                    wrong.add(&name, &why);
+                }
+            }
+        }
+        let gone = self.gone(of, &named, &response.removed_resources);
+        self.believe(of, gone, &named, &mut taken.update);
+        self.decoder.tidy();
+        taken.nack = wrong.text();
+        taken
+    }
+
+    /// Decodes one resource and notes its version; on failure says its name, if it has one.
+    fn resource(
+        &mut self,
+        of: Type,
+        bytes: &[u8],
+        named: &mut HashSet<Name>,
+    ) -> Result<(Name, Object), (Option<String>, String)> {
+        let resource = Resource::decode(bytes)
+            .map_err(|error| (None, format!("it is no resource: {error}")))?;
+        let refuse = |why: String| (Some(shown(&resource.name)), why);
+        if named.contains(&*resource.name) {
+            return Err(refuse("it is there twice; the first one counts".to_owned()));
+        }
+        let held = &mut self.topics[of as usize].held;
+        if let Some(known) = held.name(&resource.name) {
+            // Refused or not: it is there.
+            named.insert(known.clone());
+        }
+        let content = resource.resource.ok_or_else(|| refuse("it has no content".to_owned()))?;
+        if content.type_url != of.url() {
+            return Err(refuse(format!("it is a {}", shown(&content.type_url))));
+        }
+        let decoded = match of {
+            Type::Address => self.decoder.address(&content.value).map(|address| match address {
+                Address::Workload(uid, workload) => (uid, Object::Workload(workload)),
+                Address::Service(name, service) => (name, Object::Service(service)),
+            }),
+            Type::Policy => {
+                let policy = self.decoder.policy(&content.value);
+                policy.map(|policy| (policy.name.clone(), Object::Policy(policy)))
+            }
+        };
+        let (key, object) = decoded.map_err(|error| refuse(crate::chain(&error)))?;
+        if *key != *resource.name {
+            return Err(refuse(format!("its content is of {}", shown(&key))));
+        }
+        let kind = match &object {
+            Object::Workload(_) => Kind::Workload,
+            Object::Service(_) => Kind::Service,
+            Object::Policy(_) => Kind::Policy,
+        };
+        if held.kind(&key).is_some_and(|before| before != kind) {
+            return Err(refuse("the name is already of an object of another kind".to_owned()));
+        }
+        let key = held.name(&key).cloned().unwrap_or(key);
+        named.insert(key.clone());
+        held.insert(&key, &resource.version, kind);
+        forget(&mut self.refused, &key);
+        Ok((key, object))
+    }
+
+    /// What the response says is gone; what it also says is there is not.
+    fn gone(&self, of: Type, named: &HashSet<Name>, removed: &[String]) -> Vec<Name> {
+        let topic = &self.topics[of as usize];
+        if topic.opening == (Opening::Awaited { afresh: true }) {
+            return topic.held.names().filter(|name| !named.contains(*name)).cloned().collect();
+        }
+        let held = removed.iter().filter_map(|name| {
+            let known = topic.held.name(name);
+            if known.is_none() {
+                debug!(name = shown(name), "removed, and was never there");
+            }
+            known.filter(|known| !named.contains(*known)).cloned()
+        });
+        held.collect()
+    }
+
+    /// Decides whether what is gone is gone.
+    fn believe(&mut self, of: Type, gone: Vec<Name>, named: &HashSet<Name>, update: &mut Update) {
+        let believed = self.accept_empty || self.confirmed;
+        let topic = &mut self.topics[of as usize];
+        if matches!(topic.opening, Opening::Awaited { .. }) {
+            topic.doubts.clear();
+            topic.opening = Opening::Believed;
+            if !believed && doubtful(topic.served, topic.held.len() - gone.len()) {
+                topic.opening = Opening::Doubted;
+                topic.doubts.extend(gone);
+                return;
+            }
+        } else {
+            topic.doubts.retain(|name| !named.contains(name));
+        }
+        for name in gone {
+            topic.doubts.remove(&name);
+            remove(&mut topic.held, &mut self.refused, update, name);
+        }
+        let left = topic.held.len() - topic.doubts.len();
+        if topic.opening == Opening::Doubted && doubtful(topic.served, left) {
+            return;
+        }
+        topic.opening = Opening::Believed;
+        for name in std::mem::take(&mut topic.doubts) {
+            remove(&mut topic.held, &mut self.refused, update, name);
+        }
+        topic.complete = true;
+    }
+
+    fn refuse(&mut self, name: &str, why: &str) {
+        self.refusals += 1;
+        if self.refused.len() < REMEMBERED || self.refused.contains_key(name) {
+            self.refused.insert(name.to_owned(), shown(why));
+        }
+    }
+}
+
+/// It is not refused any more.
+fn forget(refused: &mut BTreeMap<String, String>, name: &str) {
+    if !refused.is_empty() {
+        refused.remove(&shown(name));
+    }
+}
+
+/// Whether an answer takes away too much to be believed at once.
+fn doubtful(before: usize, now: usize) -> bool {
+    (now == 0 && before > 0) || (before >= MANY && now < before / 2)
+}
+
+fn remove(
+    held: &mut Held,
+    refused: &mut BTreeMap<String, String>,
+    update: &mut Update,
+    name: Name,
+) {
+    forget(refused, &name);
+    match held.remove(&name) {
+        Some(Kind::Workload) => update.workloads.push((name, None)),
+        Some(Kind::Service) => update.services.push((name, None)),
+        Some(Kind::Policy) => update.policies.push((name, None)),
+        None => {}
+    }
+}
+
+fn push(update: &mut Update, name: Name, object: Object) {
+    match object {
+        Object::Workload(workload) => update.workloads.push((name, Some(workload))),
+        Object::Service(service) => update.services.push((name, Some(service))),
+        Object::Policy(policy) => update.policies.push((name, Some(policy))),
+    }
+}
+
+/// What a NACK says: the first refused resources by name, the rest as a number.
+#[derive(Debug, Default)]
+struct Wrong {
+    listed: Vec<String>,
+    more: usize,
+}
+
+impl Wrong {
+    fn add(&mut self, name: &str, why: &str) {
+        if self.listed.len() < NACKED {
+            self.listed.push(format!("{name}: {why}"));
+        } else {
+            self.more += 1;
+        }
+    }
+
+    fn text(mut self) -> Option<String> {
+        if self.more > 0 {
+            self.listed.push(format!("and {} more", self.more));
+        }
+        (!self.listed.is_empty()).then(|| self.listed.join("\n"))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,23 @@
+//! Istio's control plane as a source: workloads, services and policies by delta xDS.
+//!
+//! ```text
+//!  options ─→ connect ─→ session ⇄ control plane
+//!                          │ response
+//!                          └→ answer (held) ─→ Update → writer
+//! ```
+//! One thread of its own connects, decodes and answers; it never touches the tables. It refuses
+//! nothing for good: whatever fails is said, with what helps, and tried again.
+
+mod answer;
+mod connect;
+mod held;
+mod options;
+mod proto;
+mod run;
+mod session;
+mod token;
+mod trouble;
+
+pub use options::{Limits, Options, Security};
+pub use run::{Ends, run};
+pub use trouble::Trouble;
