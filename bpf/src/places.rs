@@ -2,7 +2,9 @@
 //!
 //! It refuses to claim a file of another name, whatever directory it lies in.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+use crate::clock::process_start_of;
 
 /// Where the files that outlive a reboot lie, unless told otherwise.
 pub const DEFAULT_STATE_DIR: &str = "/var/lib/kmesh";
@@ -51,6 +53,18 @@ pub fn unfinished_by(path: &Path, names: &[&str]) -> Option<u32> {
     let file = path.file_name()?.to_str()?.strip_prefix('.')?;
     let rest = |name: &&str| file.strip_prefix(*name)?.strip_prefix('.')?.parse().ok();
     names.iter().find_map(rest)
+}
+
+/// Files in `dir` that processes which are gone were writing aside, sorted.
+#[must_use]
+pub fn left_unfinished(dir: &Path, names: &[&str]) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let dead = |path: &PathBuf| {
+        unfinished_by(path, names).is_some_and(|pid| process_start_of(pid).is_none())
+    };
+    let mut left: Vec<_> = entries.map(|entry| entry.path()).filter(dead).collect();
+    left.sort_unstable();
+    left
 }
 
 #[cfg(test)]

@@ -1,13 +1,12 @@
 //! The machine around the tables: a BPF file system that outlives this container, a rollback that
 //! waits, files that a dead process left unfinished.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::check::{Finding, Severity};
-use crate::clock::process_start_of;
 use crate::lock::{self, LockError};
 use crate::pins::Root;
-use crate::places::{ROLLBACK, RUN_FILES, STATE_FILES, unfinished_by};
+use crate::places::{ROLLBACK, RUN_FILES, STATE_FILES, left_unfinished};
 
 /// A BPF file system that ends with its container is no place for governance.
 pub(super) fn file_system(root: &Root) -> Result<Option<Finding>, LockError> {
@@ -36,23 +35,12 @@ pub(super) fn files(state_dir: &Path, run_dir: &Path) -> Vec<Finding> {
         ));
     }
     for (dir, names) in [(state_dir, STATE_FILES), (run_dir, RUN_FILES)] {
-        for path in left(dir, names) {
+        for path in left_unfinished(dir, names) {
             let fix = format!("rm {}", path.display());
             findings.push(warning(&path, "a process that is gone left it unfinished", &fix));
         }
     }
     findings
-}
-
-/// Files written aside by processes that are gone.
-fn left(dir: &Path, names: &[&str]) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
-    let dead = |path: &PathBuf| {
-        unfinished_by(path, names).is_some_and(|pid| process_start_of(pid).is_none())
-    };
-    let mut left: Vec<_> = entries.map(|entry| entry.path()).filter(dead).collect();
-    left.sort_unstable();
-    left
 }
 
 fn warning(path: &Path, problem: &str, fix: &str) -> Finding {

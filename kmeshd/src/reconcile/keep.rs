@@ -15,7 +15,9 @@ use kmesh_bpf::files::{FileError, replace};
 use kmesh_bpf::kernel::Kernel;
 use kmesh_bpf::last_sync::LastSync;
 use kmesh_bpf::pins::Root;
-use kmesh_bpf::places::{LAST_SNAPSHOT, LAST_SYNC, SNAPSHOT, STATE_FILES, is_own_file};
+use kmesh_bpf::places::{
+    LAST_SNAPSHOT, LAST_SYNC, RUN_FILES, SNAPSHOT, STATE_FILES, left_unfinished,
+};
 use kmesh_bpf::snapshot::{About, Snapshot, SnapshotError, pod_entries};
 use kmesh_bpf::tables::Have;
 use serde::{Deserialize, Serialize};
@@ -80,9 +82,20 @@ impl Keeper {
             noted: None,
             writing: None,
         };
+        keeper.tidy();
         keeper.kept = keeper.kept_generation();
         debug!(generation, kept = ?keeper.kept, "last snapshot");
         keeper
+    }
+
+    /// Removes what earlier processes left unfinished.
+    fn tidy(&self) {
+        for (dir, names) in [(&self.state_dir, STATE_FILES), (&self.run_dir, RUN_FILES)] {
+            for path in left_unfinished(dir, names) {
+                // Gone already, or verify names it.
+                let _ = fs::remove_file(path);
+            }
+        }
     }
 
     /// The id of this boot.
@@ -219,15 +232,5 @@ impl Keeper {
 }
 
 fn write(snapshot: &Snapshot, dir: &Path) -> Result<u64, FileError> {
-    // Copies that an earlier process left unfinished.
-    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
-        let path = entry.path();
-        let unfinished =
-            is_own_file(&path, STATE_FILES) && entry.file_name().to_string_lossy().starts_with('.');
-        if unfinished {
-            // Gone already, or it will be seen next time.
-            let _ = fs::remove_file(path);
-        }
-    }
     replace(dir, SNAPSHOT, &mut |file| snapshot.write_json(file))
 }

@@ -140,6 +140,8 @@ fn ready_after_the_first_sync_and_a_second_start_writes_nothing() {
     settle(&mut writer);
     let file = machine.place().state_dir.join("snapshot.json");
     let kept = said(&file).expect("a snapshot");
+    let half = machine.place().run_dir.join(".last-sync.json.4194305");
+    std::fs::write(&half, "{").expect("a file that a dead process left");
 
     let kernel = kill(writer);
     let (written, tree) = (kernel.written(), kernel.tree());
@@ -151,6 +153,7 @@ fn ready_after_the_first_sync_and_a_second_start_writes_nothing() {
     assert_eq!(kernel.written(), written, "map elements");
     assert_eq!(kernel.tree(), tree, "pins");
     assert_eq!(said(&file), Some(kept), "the snapshot was not written again");
+    assert!(!half.exists(), "what a dead process left is removed");
 }
 
 #[test]
