@@ -1,5 +1,7 @@
 //! The writer over the kernel in memory: what it writes, when, and what it leaves alone.
 
+mod istiod;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -47,7 +49,7 @@ impl Machine {
             cgroup: PathBuf::from("/cgroup"),
             state_dir: self.dirs.path().join("state"),
             run_dir: self.dirs.path().join("run"),
-            limits: Limits { services: 8, ..Limits::default() },
+            limits: Limits { services: 16, ..Limits::default() },
         }
     }
 
@@ -200,7 +202,7 @@ fn more_than_a_map_holds_is_refused_and_what_was_good_stays() {
     let mut writer = machine.start(kernel);
     say(&mut writer, MESH);
     let mut many = MESH.to_owned();
-    for n in 0..9 {
+    for n in 0..17 {
         writeln!(
             many,
             "- {{namespace: n, hostname: m{n}, vips: [/10.2.0.{}], ports: {{80: 1}}}}",

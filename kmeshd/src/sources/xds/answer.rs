@@ -93,7 +93,7 @@ impl Topic {
 
 /// What the control plane said so far. Outlives its streams.
 #[derive(Debug)]
-pub(super) struct Memory {
+pub(crate) struct Memory {
     decoder: Decoder,
     topics: [Topic; 2],
     /// Every answer is believed.
@@ -108,11 +108,11 @@ pub(super) struct Memory {
 
 /// What a response came to.
 #[derive(Debug, Default)]
-pub(super) struct Taken {
+pub(crate) struct Taken {
     /// The changes.
-    pub(super) update: Update,
+    pub(crate) update: Update,
     /// The reason of a NACK; none for an ACK.
-    pub(super) nack: Option<String>,
+    pub(crate) nack: Option<String>,
 }
 
 /// One resource, decoded.
@@ -124,7 +124,7 @@ enum Object {
 
 impl Memory {
     /// Nothing yet; the tables hold so many objects that a control plane may have served.
-    pub(super) fn new(accept_empty: bool, in_tables: usize) -> Self {
+    pub(crate) fn new(accept_empty: bool, in_tables: usize) -> Self {
         Self {
             decoder: Decoder::default(),
             topics: [Topic::new(in_tables), Topic::new(0)],
@@ -137,7 +137,7 @@ impl Memory {
 
     /// A new stream begins. Its answers are believed if they are `confirmed`. Says what to tell it
     /// of what is held, for each type; nothing where everything is to be said anew.
-    pub(super) fn begin(
+    pub(crate) fn begin(
         &mut self,
         confirmed: bool,
         max: usize,
@@ -156,7 +156,7 @@ impl Memory {
     }
 
     /// Every type has been answered, and believed, at least once.
-    pub(super) fn is_complete(&self) -> bool {
+    pub(crate) fn is_complete(&self) -> bool {
         self.topics.iter().all(|topic| topic.complete)
     }
 
@@ -179,13 +179,22 @@ impl Memory {
         ))
     }
 
+    /// Names and versions of what is held, by type.
+    #[cfg(test)]
+    pub(crate) fn versions(
+        &self,
+    ) -> std::collections::HashMap<&'static str, std::collections::HashMap<String, String>> {
+        let of = |of: &Type| (of.url(), self.topics[*of as usize].held.versions(usize::MAX));
+        Type::ALL.iter().map(of).map(|(url, held)| (url, held.unwrap_or_default())).collect()
+    }
+
     /// How many objects of a kind are held.
     pub(super) fn count(&self, kind: Kind) -> usize {
         self.topics.iter().map(|topic| topic.held.count(kind)).sum()
     }
 
     /// Takes a response.
-    pub(super) fn take(&mut self, response: DeltaDiscoveryResponse) -> Taken {
+    pub(crate) fn take(&mut self, response: DeltaDiscoveryResponse) -> Taken {
         let Some(of) = Type::ALL.into_iter().find(|of| of.url() == response.type_url) else {
             let what = shown(&response.type_url);
             return Taken { nack: Some(format!("{what}: not subscribed to")), ..Taken::default() };

@@ -21,3 +21,17 @@ mod trouble;
 pub use options::{Limits, Options, Security};
 pub use run::{Ends, run};
 pub use trouble::Trouble;
+
+/// What replays captures.
+#[cfg(test)]
+pub(crate) mod replay {
+    use prost::Message as _;
+
+    pub(crate) use super::answer::Memory;
+    pub(crate) use super::proto::DeltaDiscoveryResponse;
+
+    /// The name of a resource.
+    pub(crate) fn name_of(bytes: &[u8]) -> String {
+        super::proto::Resource::decode(bytes).map(|resource| resource.name).unwrap_or_default()
+    }
+}
