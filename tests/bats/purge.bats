@@ -310,6 +310,28 @@ reader_is_gone() {
     ! bg_alive reader
 }
 
+@test "purge refuses while a restore waits to be confirmed and is guarded" {
+    local what
+    installed
+    mkdir -p "$KMESH_STATE_DIR"
+    echo '{}' >"$KMESH_STATE_DIR/rollback.json"
+    bg guard node_exec flock --no-fork "$KMESH_BPF_ROOT" sleep 60
+    eventually 5 held
+    for what in --yes --stop-daemon; do
+        run -2 ctl purge "$what"
+        [[ $output == *"a restore waits to be confirmed ($KMESH_STATE_DIR/rollback.json), and sleep 60 (pid $(bg_pid guard))"*"restore --confirm"* ]]
+    done
+    bg_alive guard
+    [ "$(bpftool -j cgroup show "$CG" | jq length)" -eq 3 ]
+    stop_bg guard KILL
+    run -0 ctl purge --yes
+    [ ! -e "$KMESH_STATE_DIR" ]
+}
+
+held() {
+    ! flock --nonblock "$KMESH_BPF_ROOT" true
+}
+
 @test "purge killed at any instant is finished by the next" {
     for tenths in 1 2 3 4 5 6 7 8; do
         installed

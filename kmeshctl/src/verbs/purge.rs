@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 use kmesh_bpf::lock::{self, Holder, LockError, WriterLock};
 use kmesh_bpf::mounts::BpfMounts;
+use kmesh_bpf::places;
 use kmesh_bpf::purge::{self, Places, Plan, Purged, Strays};
 use rustix::process::{Pid, PidfdFlags, Signal};
 
@@ -31,6 +32,7 @@ pub fn run(ctx: &Context, args: &Purge, out: &mut dyn Write) -> anyhow::Result<E
         say_plan(&plan, out)?;
         return Ok(End::good_if(plan.is_empty()));
     }
+    refuse_pending(ctx)?;
     if args.stop_daemon
         && let Some(holder) = lock::holder(&ctx.root)?
     {
@@ -80,6 +82,24 @@ fn search_at(ctx: &Context) -> anyhow::Result<Option<std::path::PathBuf>> {
         }
         Err(error) => Err(error),
     }
+}
+
+/// Refuses while a restore waits to be confirmed and somebody guards it: the guard would put back
+/// what is removed. A record that nobody guards goes with the rest.
+fn refuse_pending(ctx: &Context) -> anyhow::Result<()> {
+    let record = ctx.state_dir.join(places::ROLLBACK);
+    if !record.exists() {
+        return Ok(());
+    }
+    let Some(Holder { pid, command, .. }) = lock::holder(&ctx.root)? else {
+        return Ok(());
+    };
+    let command = if command.is_empty() { "its guard" } else { &command };
+    bail!(
+        "a restore waits to be confirmed ({}), and {command} (pid {pid}) holds the tables to put \
+         the state before back; end that first: kmeshctl restore --confirm; then run this again",
+        record.display()
+    )
 }
 
 /// The writer's lock; `None` where there is no root to lock.
