@@ -32,7 +32,7 @@ const ATTEMPTS: u32 = 10;
 #[derive(Debug)]
 #[must_use = "the lock is released when this is dropped"]
 pub struct WriterLock {
-    _dir: OwnedFd,
+    dir: OwnedFd,
 }
 
 /// Who holds the lock.
@@ -128,6 +128,28 @@ pub fn acquire_existing(root: &Root) -> Result<WriterLock, LockError> {
     try_lock(root)?.ok_or_else(|| LockError::Absent { root: root.path().to_owned() })
 }
 
+impl WriterLock {
+    /// The lock for another process, which holds it beside this one once it called
+    /// [`Self::inherit`].
+    pub fn share(&self) -> io::Result<OwnedFd> {
+        self.dir.try_clone()
+    }
+
+    /// The lock that another process shared; from here on this process is named as the holder.
+    /// Refused if it is not of this root.
+    pub fn inherit(shared: OwnedFd, root: &Root) -> Result<Self, LockError> {
+        let dir = File::from(shared);
+        // To be named: the kernel keeps the name of whoever locked. Nobody else takes a shared
+        // lock, so nobody comes between.
+        for operation in
+            [FlockOperation::NonBlockingLockShared, FlockOperation::NonBlockingLockExclusive]
+        {
+            flock(&dir, operation).map_err(|error| on(root, "lock", error.into()))?;
+        }
+        of_path(dir, root)?.ok_or_else(|| LockError::Absent { root: root.path().to_owned() })
+    }
+}
+
 /// Who holds the writer's lock now, if anyone.
 pub fn holder(root: &Root) -> Result<Option<Holder>, LockError> {
     let said = match std::fs::metadata(root.path()) {
@@ -157,10 +179,15 @@ fn try_lock(root: &Root) -> Result<Option<WriterLock>, LockError> {
         }
         Err(error) => return Err(on(root, "lock", error.into())),
     }
+    of_path(dir, root)
+}
+
+/// The lock, if the directory that was locked is the one at the path.
+fn of_path(dir: File, root: &Root) -> Result<Option<WriterLock>, LockError> {
     let held = dir.metadata().map_err(|source| on(root, "look at", source))?;
     let same = std::fs::metadata(root.path())
         .is_ok_and(|seen| (seen.dev(), seen.ino()) == (held.dev(), held.ino()));
-    Ok(same.then(|| WriterLock { _dir: dir.into() }))
+    Ok(same.then(|| WriterLock { dir: dir.into() }))
 }
 
 fn describe(pid: Option<i32>) -> Holder {

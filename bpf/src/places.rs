@@ -13,9 +13,17 @@ pub const DEFAULT_RUN_DIR: &str = "/run/kmesh";
 
 /// The last snapshot, written by the daemon after each change.
 pub const SNAPSHOT: &str = "snapshot.json";
-/// The state before a restore that waits to be confirmed (`restore --rollback-after`); it is there
-/// only as long as the restore waits.
+/// A restore that waits to be confirmed (`restore --rollback-after`); it is there only as long as
+/// the restore waits.
 pub const ROLLBACK: &str = "rollback.json";
+/// The same, on its way back.
+pub const ROLLBACK_GOING: &str = "rollback.json.going";
+/// The same, confirmed: about to be removed.
+pub const ROLLBACK_CONFIRMED: &str = "rollback.json.confirmed";
+/// The state before that restore.
+pub const ROLLBACK_STATE: &str = "rollback.json.state";
+/// What the guardian of that restore has to say.
+pub const ROLLBACK_LOG: &str = "rollback.log";
 /// The namespaces' last known modes.
 pub const MODES: &str = "modes.json";
 /// Who the daemon is.
@@ -32,7 +40,7 @@ pub const SOCKET_PATH_MAX: usize = 107;
 /// Files of the state directory.
 pub const STATE_FILES: &[&str] = &[SNAPSHOT, ROLLBACK, MODES];
 /// Files of the run directory.
-pub const RUN_FILES: &[&str] = &[DAEMON, LAST_SNAPSHOT, LAST_SYNC, CONTROL];
+pub const RUN_FILES: &[&str] = &[DAEMON, LAST_SNAPSHOT, LAST_SYNC, CONTROL, ROLLBACK_LOG];
 
 /// Whether a file is one of `names`, or the unfinished or set-aside copy of one
 /// (`.NAME…`, `NAME.…`).

@@ -125,6 +125,22 @@ pub fn unenrol(k: &mut dyn Kernel, root: &Root, uid: &str) -> Result<Vec<u64>, P
     Ok(cookies)
 }
 
+/// Removes these records again, by cookie and uid: whoever enrolled them takes them back.
+pub fn take_back(k: &mut dyn Kernel, root: &Root, pods: &[(u64, &str)]) -> Result<(), PodsError> {
+    let failed = |source| PodsError::Kernel { op: "take pods back".to_owned(), source };
+    if pods.is_empty() || k.list(&root.pods()).map_err(failed)?.is_none() {
+        return Ok(());
+    }
+    let _lock = k.lock_dir(&root.pods()).map_err(failed)?;
+    for record in records(k, root).map_err(failed)? {
+        let uid = record.uid.as_deref().unwrap_or_default();
+        if pods.contains(&(record.cookie, uid)) {
+            remove(k, root, record.cookie).map_err(failed)?;
+        }
+    }
+    Ok(())
+}
+
 /// Every record, sorted by cookie. Takes no lock.
 pub fn list(k: &dyn Kernel, root: &Root) -> Result<Vec<Record>, PodsError> {
     let op = "list enrolled pods".to_owned();

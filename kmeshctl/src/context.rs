@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
 use kmesh_bpf::kernel::linux::Linux;
-use kmesh_bpf::lock::{self, LockError, WriterLock};
+use kmesh_bpf::lock::{self, Holder, LockError, WriterLock};
 use kmesh_bpf::pins::{self, Root};
-use kmesh_bpf::{boot, cgroup, privilege};
+use kmesh_bpf::{boot, cgroup, pending, privilege};
 
 use crate::args::{Cli, Places};
 use crate::output::{Style, tell};
@@ -121,15 +121,24 @@ impl Context {
     pub fn lock(&self) -> anyhow::Result<WriterLock> {
         boot::require_btf()?;
         lock::acquire(&self.root, self.own_place()).map_err(|error| match error {
-            LockError::Held { holder, .. } => anyhow::anyhow!(
-                "{} (pid {}) writes the tables now, and would undo what is written beside it; \
-                 end it first: kill -TERM {} (what is in force stays in force), then run this again",
-                holder.command,
-                holder.pid,
-                holder.pid
-            ),
+            LockError::Held { holder, .. } => self.held_by(&holder),
             other => other.into(),
         })
+    }
+
+    fn held_by(&self, holder: &Holder) -> anyhow::Error {
+        let Holder { pid, command, .. } = holder;
+        // What cannot be read says nothing about the holder.
+        if let Ok(Some(pending)) = pending::load(&self.state_dir)
+            && pending.guardian.is_some_and(|guardian| guardian.pid == *pid)
+        {
+            return anyhow::anyhow!("{pending}");
+        }
+        anyhow::anyhow!(
+            "{command} (pid {pid}) writes the tables now, and would undo what is written beside \
+             it; wait for its end, or end it: kill -TERM {pid} (what is in force stays in force), \
+             then run this again"
+        )
     }
 
     /// Says something on standard error.

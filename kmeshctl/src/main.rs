@@ -59,6 +59,7 @@ fn run_verb(cli: &Cli, ctx: &Context, out: &mut dyn Write) -> anyhow::Result<End
         Verb::Dump(args) => verbs::dump::run(ctx, args, out),
         Verb::Restore(args) => verbs::restore::run(ctx, args, out),
         Verb::Status(args) => verbs::status::run(ctx, args, out),
+        Verb::GuardRollback(args) => verbs::guard::run(ctx, args),
         Verb::Verify(args) => verbs::verify::run(ctx, args, out),
         Verb::Purge(args) => verbs::purge::run(ctx, args, out),
         Verb::Explain(args) => verbs::explain::run(ctx, args, out),

@@ -7,6 +7,7 @@ use crate::check::{Finding, Severity};
 use crate::lock::{self, LockError};
 use crate::pins::Root;
 use crate::places::{ROLLBACK, RUN_FILES, STATE_FILES, left_unfinished};
+use crate::{boot, pending};
 
 /// A BPF file system that ends with its container is no place for governance.
 pub(super) fn file_system(root: &Root) -> Result<Option<Finding>, LockError> {
@@ -27,12 +28,15 @@ pub(super) fn file_system(root: &Root) -> Result<Option<Finding>, LockError> {
 pub(super) fn files(state_dir: &Path, run_dir: &Path) -> Vec<Finding> {
     let mut findings = Vec::new();
     let rollback = state_dir.join(ROLLBACK);
-    if rollback.exists() {
-        findings.push(warning(
-            &rollback,
-            "a restore waits to be confirmed: the state before it comes back when its time is up",
-            "kmeshctl restore --confirm",
-        ));
+    let fix = "kmeshctl restore --confirm, or --rollback";
+    match pending::load(state_dir) {
+        // What another boot left means nothing any more.
+        Ok(pending) => findings.extend(
+            pending
+                .filter(|pending| boot::boot_id().is_ok_and(|boot| boot == pending.boot_id))
+                .map(|pending| warning(&rollback, &pending.to_string(), fix)),
+        ),
+        Err(error) => findings.push(warning(&error.path, &error.source.to_string(), fix)),
     }
     for (dir, names) in [(state_dir, STATE_FILES), (run_dir, RUN_FILES)] {
         for path in left_unfinished(dir, names) {

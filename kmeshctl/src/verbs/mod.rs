@@ -4,9 +4,11 @@
 pub mod completions;
 pub mod dump;
 pub mod explain;
+pub mod guard;
 pub mod man;
 pub mod purge;
 pub mod restore;
+mod rollback;
 pub mod status;
 pub mod verify;
 

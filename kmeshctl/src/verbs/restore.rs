@@ -5,8 +5,11 @@
 
 use std::io::Write;
 
-use kmesh_bpf::restore::{self, Changes, LeftOut, Place, Preview, Wanted};
+use kmesh_bpf::kernel::linux::Linux;
+use kmesh_bpf::restore::{self, Changes, LeftOut, Place, Preview, Restored, Wanted};
+use kmesh_bpf::rollback as back;
 
+use super::rollback::{self, Guarded};
 use super::verify::write_lines;
 use super::{End, dump, read_snapshot};
 use crate::args::{FindingsFormat, Restore};
@@ -16,9 +19,15 @@ use crate::output::{Progress, write_json};
 /// Checks, shows or restores, verifies.
 pub fn run(ctx: &Context, args: &Restore, out: &mut dyn Write) -> anyhow::Result<End> {
     let mut kernel = ctx.kernel()?;
+    let Some(file) = &args.file else {
+        if args.confirm {
+            return rollback::confirm(ctx, out);
+        }
+        return rollback::go_back(ctx, &mut kernel, out);
+    };
     let node = dump::node_name();
     let here = (!args.any_node).then_some(node.as_str());
-    let wanted = Wanted::new(read_snapshot(&args.file)?, args.only.clone(), here)?;
+    let wanted = Wanted::new(read_snapshot(file)?, args.only.clone(), here)?;
     ctx.is_installed()?;
     let cgroup = ctx.cgroup()?;
     let place = Place { root: &ctx.root, cgroup: &cgroup };
@@ -31,22 +40,54 @@ pub fn run(ctx: &Context, args: &Restore, out: &mut dyn Write) -> anyhow::Result
         return Ok(End::Good);
     }
     say_left_out(ctx, wanted.left_out());
-    let lock = ctx.lock()?;
-    let mut progress = Progress::new("restore");
-    let restored = restore::run(&mut kernel, place, wanted, &mut |done, all| {
-        progress.tell(done, all);
-    })?;
-    drop(progress);
-    drop(lock);
+    let restored = write(ctx, &mut kernel, place, wanted, args, out)?;
     ctx.mutter(&format!("maps: {:?}", restored.maps));
     ctx.mutter(&format!("hooks: {:?}", restored.hooks));
+    write_lines(ctx.style, &restored.report, out)?;
+    Ok(End::good_if(restored.report.is_good()))
+}
+
+/// Restores under the lock, with a way back if one was asked for.
+fn write(
+    ctx: &Context,
+    kernel: &mut Linux,
+    place: Place<'_>,
+    wanted: Wanted,
+    args: &Restore,
+    out: &mut dyn Write,
+) -> anyhow::Result<Restored> {
+    let lock = ctx.lock()?;
+    if let Some(pending) = back::none_pending(&ctx.state_dir)? {
+        let file = pending.file;
+        ctx.say(&format!("the node was started again since {file} was restored: forgot its state"));
+    }
+    let file = args.file.as_deref().map_or_else(String::new, |file| file.display().to_string());
+    let way_back = args.rollback_after.map(|after| (file, after));
+    let guarded =
+        way_back.map(|what| Guarded::begin(ctx, kernel, &lock, &wanted, what)).transpose()?;
+    let mut progress = Progress::new("restore");
+    let done = restore::run(kernel, place, wanted, &mut |done, all| progress.tell(done, all));
+    drop(progress);
+    let restored = match (done, guarded) {
+        (Ok(restored), guarded) => {
+            if let Some(guarded) = guarded {
+                guarded.settle(ctx, out)?;
+            }
+            restored
+        }
+        (Err(error), Some(guarded)) => {
+            guarded.failed(ctx, kernel, place)?;
+            return Err(error.into());
+        }
+        (Err(error), None) => return Err(error.into()),
+    };
+    drop(lock);
     writeln!(
         out,
         "restored: {} services, {} workloads, {} pods; {} elements written",
         restored.services, restored.workloads, restored.pods, restored.applied.elements
     )?;
-    write_lines(ctx.style, &restored.report, out)?;
-    Ok(End::good_if(restored.report.is_good()))
+    Ok(restored)
 }
 
 fn say_left_out(ctx: &Context, left_out: &[LeftOut]) {
