@@ -25,7 +25,7 @@ use crate::pins::Root;
 use crate::places::{ROLLBACK, ROLLBACK_CONFIRMED, ROLLBACK_GOING, ROLLBACK_STATE};
 use crate::pods::{self, PodsError};
 use crate::restore::{self, Place, RestoreError, Restored, Wanted};
-use crate::snapshot::{About, PodEntry, PodMode, Snapshot, SnapshotError};
+use crate::snapshot::{About, Snapshot, SnapshotError, pod_entries};
 use crate::tables::Have;
 
 /// Why a rollback could not be prepared, ended or done.
@@ -185,17 +185,6 @@ fn write(state_dir: &Path, name: &str, pending: &Pending) -> Result<(), Rollback
     let written =
         files::replace(state_dir, name, &mut |out| pending.write(out)).map_err(RollbackError::File);
     written.map(|_| ())
-}
-
-fn pod_entries(k: &dyn Kernel, root: &Root) -> Result<Vec<PodEntry>, PodsError> {
-    let records = pods::list(k, root)?.into_iter().filter(|record| record.word.is_some());
-    let entry = |record: pods::Record| PodEntry {
-        mode: if record.bypass() { PodMode::Bypass } else { PodMode::Managed },
-        cookie: record.cookie,
-        uid: record.uid.map(Into::into),
-        netns: record.netns.map(|path| path.display().to_string()),
-    };
-    Ok(records.map(entry).collect())
 }
 
 #[cfg(test)]
