@@ -194,10 +194,13 @@ writes_of() {
     eventually 5 nothing_pending
 }
 
-@test "purge takes a waiting restore away, with its files" {
+@test "purge refuses beside a waiting restore, and takes its files after" {
     two_states
     restore "$W/new.yaml" --rollback-after 1h
-    run -0 ctl purge --yes --stop-daemon
+    run -2 ctl purge --yes --stop-daemon
+    says_new
+    restore --confirm
+    run -0 ctl purge --yes
     [[ $output == *"nothing is left"* ]]
     [ ! -e "$KMESH_STATE_DIR" ]
     [ ! -e "$KMESH_RUN_DIR" ]
