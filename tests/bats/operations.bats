@@ -1,0 +1,127 @@
+#!/usr/bin/env bats
+bats_require_minimum_version 1.5.0
+# The runbooks of docs/operations.md: each is brought about, and every command in it is run as it
+# stands there, by an operator who is on the node.
+
+load lib
+load ctl
+load town
+
+setup() {
+    ctl_begin
+    RUNBOOKS=$REPOSITORY/docs/operations.md
+}
+
+teardown() {
+    world_end
+}
+
+# The commands of a runbook, one a line.
+commands_of() {
+    awk -v title="## $1" '/^## / { here = $0 == title } here && /^\$ / { print substr($0, 3) }' \
+        "$RUNBOOKS"
+}
+
+# Runs them in $W, in the node; each must end as its comment says (`# exits 1: why`), else with 0.
+follow() {
+    local title=$1 command wanted status count=0
+    while IFS= read -r -u 9 command; do
+        wanted=$(sed -n 's/.*# exits \([0-9]*\).*/\1/p' <<<"$command")
+        status=0
+        (cd "$W" && PATH=$KMESH_BIN:$PATH node_exec bash -o pipefail -c "$command") </dev/null \
+            >"$W/log/command" 2>&1 9<&- || status=$?
+        [ "$status" -eq "${wanted:-0}" ] || {
+            cat "$W/log/command" >&2
+            fail "$command: ended with $status"
+        }
+        count=$((count + 1))
+    done 9< <(commands_of "$title")
+    [ "$count" -gt 0 ] || fail "no runbook has the title: $title"
+}
+
+# What the last command of a runbook said.
+said() {
+    cat "$W/log/command"
+}
+
+@test "every runbook is followed by a test" {
+    local titles
+    titles=$(sed -n 's/^## //p' "$RUNBOOKS")
+    [ "$(wc -l <<<"$titles")" -ge 8 ]
+    while IFS= read -r title; do
+        grep -qF "follow \"$title\"" "$BATS_TEST_FILENAME" || fail "no test follows: $title"
+    done <<<"$titles"
+}
+
+@test "runbook: what is on this node" {
+    town
+    web_mesh a b c
+    daemon_up
+    follow "What is on this node"
+}
+
+@test "runbook: the daemon keeps crashing" {
+    town
+    web_mesh a b c
+    daemon_up
+    daemon_stop KILL
+    web_mesh a b
+    follow "The daemon keeps crashing"
+    ctl verify --against "$W/node.json"
+    ctl dump maps -o json | jq -e '[.services[].endpoints | length] | all(. == 3)'
+}
+
+@test "runbook: the node rebooted and the control plane is down" {
+    town
+    web_mesh a b c
+    daemon_up
+    eventually 5 test -s "$KMESH_STATE_DIR/snapshot.json"
+    daemon_stop
+    # What a reboot leaves: the state directory, of another boot.
+    cp -r "$KMESH_STATE_DIR" "$W/saved"
+    ctl purge --yes
+    cp -r "$W/saved" "$KMESH_STATE_DIR"
+    follow "The node rebooted and the control plane is down"
+    [[ $(said) == *default/web* ]]
+}
+
+@test "runbook: a connection does not go where it should" {
+    town
+    web_mesh a b c
+    daemon_up
+    follow "A connection does not go where it should"
+    [[ $(said) == good:* ]]
+}
+
+@test "runbook: change something, with a way back" {
+    installed
+    ctl dump all -o json | jq 'del(.checksum) | .services |= map(select(.name != "shop/cart"))' \
+        >"$W/changed.json"
+    follow "Change something, with a way back"
+    is_good --against "$W/before.json"
+}
+
+@test "runbook: compare two nodes" {
+    installed
+    ctl dump all -o json | jq '.services[0].endpoints |= .[1:]' >"$W/other.json"
+    follow "Compare two nodes"
+}
+
+@test "runbook: a map is nearly full" {
+    town
+    web_mesh a b c
+    KMESH_MAX_SERVICES=2 daemon_up
+    follow "A map is nearly full"
+}
+
+@test "runbook: uninstall" {
+    left_by_daemon
+    follow "Uninstall"
+    [[ $(said) == *"nothing to do"* ]]
+}
+
+@test "runbook: uninstall without kmeshctl" {
+    left_by_daemon
+    follow "Uninstall without kmeshctl"
+    ctl purge --dry-run
+}
