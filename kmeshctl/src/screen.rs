@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::time::Duration;
 
-use kmesh_bpf::control::DaemonStatus;
+use kmesh_bpf::control::{ControlPlaneStatus, DaemonStatus};
 use kmesh_bpf::layout::COUNTERS;
 
 use crate::output::{Style, Tone, table, write_table};
@@ -52,6 +52,25 @@ fn daemon(style: Style, daemon: &Daemon, out: &mut dyn Write) -> io::Result<()> 
     pairs(out, lines)
 }
 
+/// What there is to say of a control plane.
+fn control_plane(style: Style, plane: &ControlPlaneStatus) -> String {
+    let ControlPlaneStatus { workloads, services, policies, .. } = plane;
+    let connected = match plane.connected_seconds {
+        Some(seconds) => format!("connected for {}", lasting(seconds)),
+        None => style.paint(Tone::Bad, "not connected"),
+    };
+    let rejected = match plane.rejected {
+        0 => String::new(),
+        n => {
+            let first = plane.rejected_resources.first().map(String::as_str).unwrap_or_default();
+            style.paint(Tone::Bad, &format!(", {n} rejected ({first})"))
+        }
+    };
+    format!(
+        "{connected}; {workloads} workloads, {services} services, {policies} policies{rejected}"
+    )
+}
+
 fn running(style: Style, status: &DaemonStatus, lines: &mut Vec<(&str, String)>) {
     let DaemonStatus { pid, node, version, .. } = status;
     let up = lasting(status.uptime_seconds);
@@ -77,6 +96,9 @@ fn running(style: Style, status: &DaemonStatus, lines: &mut Vec<(&str, String)>)
         });
         let refused = refused.unwrap_or_default();
         lines.push(("source", format!("{} {}: {taken}{refused}", source.kind, source.name)));
+        if let Some(plane) = &source.control_plane {
+            lines.push(("serves", control_plane(style, plane)));
+        }
     }
     let policies = match status.policies_unenforced {
         0 => String::new(),

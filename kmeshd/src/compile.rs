@@ -228,8 +228,10 @@ fn workload(desired: &Desired, uid: &Name) -> Option<want::Workload> {
     if ips.is_empty() || !desired.is_local(&workload.place.network) {
         return None;
     }
-    let own = desired.own_addresses(workload).iter().copied();
-    let addresses: Vec<IpAddr> = own.filter(|ip| desired.is_owner(uid, *ip)).collect();
+    let own = desired.own_addresses(workload);
+    // All of them, or none: one that leads to another workload tells that this one is not there.
+    let owns_all = own.iter().all(|ip| desired.is_owner(uid, *ip));
+    let addresses = if owns_all { own.to_vec() } else { Vec::new() };
     let waypoint = desired.workload_waypoint(workload).filter(|_| !addresses.is_empty());
     let waypoint = waypoint.map(|target| reference(desired, &target));
     Some(want::Workload {

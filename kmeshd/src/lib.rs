@@ -31,7 +31,11 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut said = vec![error.to_string()];
     let mut source = error.source();
     while let Some(why) = source {
-        said.push(why.to_string());
+        let words = why.to_string();
+        // Some libraries say their source's words for their own.
+        if said.last() != Some(&words) {
+            said.push(words);
+        }
         source = why.source();
     }
     said.join(": ")

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use kmesh_bpf::apply::{ApplyError, converge};
+use kmesh_bpf::apply::{Applied, ApplyError, converge};
 use kmesh_bpf::kernel::Kernel;
 use kmesh_bpf::lock::WriterLock;
 use kmesh_bpf::snapshot::{About, Snapshot};
@@ -116,6 +116,8 @@ pub struct Writer<K> {
     backoff: Duration,
     held: Option<Instant>,
     inspect_at: Instant,
+    /// When a sync was last told of.
+    told: Option<Instant>,
     /// What was last said of the mesh's oddities.
     oddities: Oddities,
     /// Synced for the first time, and not yet verified.
@@ -270,16 +272,9 @@ impl<K: Kernel> Writer<K> {
         drop(dirty);
         match converge(&mut self.k, &mut self.have, &change, &mut |_, _| {}) {
             Ok(applied) => {
+                self.pods.follow(&change);
                 drop(change);
-                let (services, workloads) = self.desired.counts();
-                info!(
-                    services,
-                    workloads,
-                    elements = applied.elements,
-                    retries = applied.retries,
-                    ms = began.elapsed().as_millis(),
-                    "the tables say what the sources say"
-                );
+                self.tell(&applied, began);
                 self.due = None;
                 self.backoff = BACKOFF.0;
                 let mut facts = self.status.facts();
@@ -296,12 +291,29 @@ impl<K: Kernel> Writer<K> {
                 facts.generation = self.have.meta().generation;
                 drop(facts);
                 self.keeper.note_sync(&self.sources);
-                self.pods.enrol_all();
                 self.keeper.note(self.have.meta().generation);
                 self.unverified = self.tokens.sync.is_some();
             }
             Err(why) => self.failed(&why),
         }
+    }
+
+    /// Says what a sync was, once a second at most: changes may come by the thousand.
+    fn tell(&mut self, applied: &Applied, began: Instant) {
+        const PAUSE: Duration = Duration::from_secs(1);
+        if self.told.is_some_and(|told| told.elapsed() < PAUSE) {
+            return;
+        }
+        self.told = Some(Instant::now());
+        let (services, workloads) = self.desired.counts();
+        info!(
+            services,
+            workloads,
+            elements = applied.elements,
+            retries = applied.retries,
+            ms = began.elapsed().as_millis(),
+            "the tables say what the sources say"
+        );
     }
 
     fn failed(&mut self, why: &ApplyError) {

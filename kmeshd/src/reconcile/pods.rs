@@ -15,6 +15,7 @@ use kmesh_bpf::netns;
 use kmesh_bpf::pins::Root;
 use kmesh_bpf::pods::{self, PodsError};
 use kmesh_bpf::tables::Have;
+use kmesh_bpf::want::Change;
 use tracing::{error, info, warn};
 
 use crate::model::{Name, Pod};
@@ -22,6 +23,9 @@ use crate::status::Status;
 
 /// How often dead namespaces are looked for.
 const SWEEP: Duration = Duration::from_secs(30);
+
+/// How often namespaces are looked at, at most.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// What tells one namespace at a path from the next one there.
 type Stamp = (u64, u64, i64, i64);
@@ -36,6 +40,7 @@ pub(super) struct Pods {
     waiting: BTreeMap<Name, String>,
     /// All are to be enrolled anew, and those that are not wanted removed.
     all: bool,
+    looked: Option<Instant>,
     sweep_at: Option<Instant>,
     blind: bool,
 }
@@ -47,9 +52,10 @@ impl Pods {
         self.all = true;
     }
 
-    /// The model changed: a pod's record may name its workload now.
-    pub(super) fn enrol_all(&mut self) {
-        self.all = true;
+    /// The tables changed: a pod's record may name its workload now, if that is among them.
+    pub(super) fn follow(&mut self, change: &Change) {
+        let known = |uid: &Name| self.wanted.iter().any(|pod| pod.uid == *uid);
+        self.all |= change.all_workloads || change.workloads.iter().any(|(uid, _)| known(uid));
     }
 
     /// Enrols what is new or has moved, and removes what is gone. Only after the source's first
@@ -61,6 +67,11 @@ impl Pods {
         have: &mut Have,
         status: &Status,
     ) {
+        let now = Instant::now();
+        if !self.all && self.looked.is_some_and(|at| now < at + LOOK) {
+            return;
+        }
+        self.looked = Some(now);
         if self.all {
             match self.remove_unwanted(k, root, have) {
                 Ok(()) => self.all = false,

@@ -114,6 +114,7 @@ impl Start {
             backoff: BACKOFF.0,
             held: None,
             inspect_at: Instant::now() + INSPECT,
+            told: None,
             oddities: Oddities::default(),
             unverified: false,
         }

@@ -22,6 +22,9 @@ pub(super) struct Connected {
 /// Flow control: a first answer has many megabytes.
 const WINDOW: u32 = 4 << 20;
 
+/// What a certificate begins with.
+const PEM: &[u8] = b"-----BEGIN CERTIFICATE-----";
+
 /// Whether connections to this address are encrypted.
 pub(super) fn is_tls(address: &str) -> bool {
     address.starts_with("https://")
@@ -69,7 +72,7 @@ fn endpoint(options: &Options, address: &str) -> Result<Endpoint, Trouble> {
     let failed = |source| Trouble::Tls {
         address: address.to_owned(),
         root: options.security.root.clone(),
-        hint: "it must be PEM, with at least one certificate (ConfigMap istio-ca-root-cert)",
+        hint: "is the root certificate whole (ConfigMap istio-ca-root-cert)?",
         source,
     };
     let endpoint = Endpoint::from_shared(address.to_owned())
@@ -86,6 +89,9 @@ fn endpoint(options: &Options, address: &str) -> Result<Endpoint, Trouble> {
     }
     let path = &options.security.root;
     let pem = fs::read(path).map_err(|source| Trouble::Root { path: path.clone(), source })?;
+    if !pem.windows(PEM.len()).any(|text| text == PEM) {
+        return Err(Trouble::RootText { path: path.clone() });
+    }
     let tls = ClientTlsConfig::new()
         .ca_certificate(Certificate::from_pem(pem))
         .domain_name(&options.security.name);

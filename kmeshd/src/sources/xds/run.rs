@@ -77,7 +77,6 @@ impl Source {
         match event {
             Event::Connected => {
                 info!(address, tls = is_tls(address), "connected to the control plane");
-                self.last.clear();
                 self.with(|xds| {
                     xds.address = Some(address.to_owned());
                     xds.connected_at = Some(now);
@@ -87,6 +86,7 @@ impl Source {
                 self.because("connected; it has not answered yet");
             }
             Event::Response(memory, taken) => {
+                self.last.clear();
                 let nacked = taken.nack.is_some();
                 if let Some(why) = &taken.nack {
                     warn!("refused of {address}: {why}; what was in force of it stays");

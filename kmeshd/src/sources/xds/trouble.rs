@@ -20,6 +20,15 @@ pub enum Trouble {
         /// Why.
         source: io::Error,
     },
+    /// The root certificate is none.
+    #[error(
+        "the root certificate {} holds no certificate in PEM: mount ConfigMap istio-ca-root-cert",
+        path.display()
+    )]
+    RootText {
+        /// The file.
+        path: PathBuf,
+    },
     /// The token cannot be read.
     #[error("read the service account's token {} (--xds-token)", path.display())]
     Token {
@@ -129,6 +138,9 @@ impl Trouble {
                 ". This is no control plane: istiod's ports are 15012 (https://) and 15010 (http://)"
             }
             Code::OutOfRange => ". Raise --xds-max-response",
+            Code::Internal | Code::Unknown if address.starts_with("http://") => {
+                ". Does the port expect TLS (https://)?"
+            }
             Code::ResourceExhausted => ". The control plane has a limit on requests",
             _ => "",
         };
@@ -180,7 +192,10 @@ fn network(kind: io::ErrorKind) -> Option<&'static str> {
 
 fn tls(error: &rustls::Error, root: &std::path::Path, name: &str) -> String {
     match error {
-        rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => format!(
+        // Roots of two control planes often have one name: then the signature is what is wrong.
+        rustls::Error::InvalidCertificate(
+            CertificateError::UnknownIssuer | CertificateError::BadSignature,
+        ) => format!(
             "its certificate is not signed by {}: is that the root of this control plane \
              (ConfigMap istio-ca-root-cert)?",
             root.display()

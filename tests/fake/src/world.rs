@@ -1,0 +1,134 @@
+//! What the fake serves, how it fails, and what it has heard.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use prost::Message as _;
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+
+use crate::objects::Type;
+use crate::proto::discovery::{Payload, Resource};
+
+/// How it fails.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Faults {
+    /// Types that are never answered.
+    pub withhold: BTreeSet<Type>,
+    /// How long before each response, in milliseconds.
+    pub delay_ms: u64,
+    /// The first answer of each stream names nothing, and removes all that the client holds.
+    pub empty_first: bool,
+    /// Each nonce is that of the response before.
+    pub repeat_nonce: bool,
+    /// A response of a type that nobody subscribed to comes first.
+    pub unknown_type: bool,
+    /// Each stream is ended after so many responses (0: never).
+    pub close_after: usize,
+    /// Each stream is ended by this gRPC code.
+    pub status: Option<i32>,
+}
+
+/// What was heard.
+#[derive(Clone, Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Heard {
+    /// Streams that began.
+    pub streams: u64,
+    /// Streams that are open.
+    pub open: u64,
+    /// Responses sent.
+    pub responses: u64,
+    /// Resources sent in them.
+    pub resources: u64,
+    /// Responses that were accepted.
+    pub acks: u64,
+    /// What the NACKs said, the last hundred.
+    pub nacks: Vec<String>,
+    /// How many versions the last stream was told that the client holds.
+    pub known: usize,
+    /// The last stream's node id.
+    pub node: String,
+    /// What it said of itself.
+    pub metadata: BTreeMap<String, String>,
+}
+
+/// The version and content of each resource.
+pub type Resources = BTreeMap<String, (String, Bytes)>;
+
+/// The state. See the module.
+#[derive(Debug, Default)]
+pub struct State {
+    /// What is served.
+    pub of: BTreeMap<Type, Resources>,
+    /// How it fails.
+    pub faults: Faults,
+    /// What was heard.
+    pub heard: Heard,
+    /// Streams of an earlier number are ended.
+    pub epoch: u64,
+    versions: u64,
+}
+
+/// Shared [`State`].
+#[derive(Clone, Debug)]
+pub struct World {
+    state: Arc<Mutex<State>>,
+    changed: watch::Sender<u64>,
+}
+
+impl Default for World {
+    fn default() -> Self {
+        let (changed, _) = watch::channel(0);
+        Self { state: Arc::default(), changed }
+    }
+}
+
+impl World {
+    /// The state, to read it.
+    pub fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the state, then tells the streams.
+    pub fn change(&self, change: impl FnOnce(&mut State)) {
+        change(&mut self.state());
+        self.changed.send_modify(|n| *n += 1);
+    }
+
+    /// Hears of changes.
+    #[must_use]
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+}
+
+impl State {
+    /// Serves this by this name from now on.
+    pub fn set(&mut self, of: Type, (name, value): (String, Vec<u8>)) {
+        self.versions += 1;
+        // As a control plane does: what did not change keeps its version.
+        let resources = self.of.entry(of).or_default();
+        let value = Bytes::from(value);
+        if resources.get(&name).is_none_or(|(_, before)| *before != value) {
+            resources.insert(name, (format!("{:x}", self.versions), value));
+        }
+    }
+
+    /// Serves nothing by this name.
+    pub fn remove(&mut self, name: &str) {
+        for resources in self.of.values_mut() {
+            resources.remove(name);
+        }
+    }
+}
+
+/// A resource as it is sent.
+#[must_use]
+pub fn resource(of: Type, name: &str, version: &str, value: &Bytes) -> Bytes {
+    let resource = Some(Payload { type_url: of.url().to_owned(), value: value.clone() });
+    let resource = Resource { version: version.to_owned(), resource, name: name.to_owned() };
+    resource.encode_to_vec().into()
+}
