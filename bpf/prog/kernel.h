@@ -17,9 +17,18 @@ struct sock_common {
 	unsigned char skc_ipv6only : 1;
 };
 
+struct net_device {
+	int ifindex;
+};
+
+struct dst_entry {
+	struct net_device *dev;
+};
+
 struct sock {
 	struct sock_common __sk_common;
-	int sk_write_pending; /* senders that wait for the connection */
+	struct dst_entry *sk_dst_cache; /* the route */
+	int sk_write_pending;           /* senders that wait for the connection */
 };
 
 struct inet_sock {
@@ -42,6 +51,8 @@ struct tcp_sock {
 
 #pragma clang attribute pop
 
+/* The loopback interface has this index in every network namespace. */
+#define LOOPBACK_IFINDEX 1
 #define AF_INET 2
 #define AF_INET6 10
 #define SOCK_STREAM 1

@@ -31,6 +31,13 @@
 #define KMESH_MAX_NAMES 98304
 #define KMESH_MAX_PODS 4096
 #define KMESH_MAX_SOCKETS 16384
+#define KMESH_MAX_AUTH_SETS 512
+#define KMESH_MAX_AUTH_WORDS 131072
+#define KMESH_MAX_AUTH_CHUNKS 8192
+
+/* ---- limits without an option ---- */
+#define KMESH_HOST_DIALLED 8192 /* connections that the host opened lately */
+#define KMESH_DENIALS 65536     /* bytes of the ring of denials */
 
 /* ---- kmesh_frontend: hash, struct kmesh_frontend_key -> frontend word ---- */
 
@@ -116,7 +123,8 @@ enum kmesh_backend_flag {
 };
 
 /* 64 bytes. The addresses never change while the record is reachable; the two
- * waypoint words may (they are words). */
+ * waypoint words may (they are words), and so may the identity's number: it lies
+ * within one word. */
 struct kmesh_backend {
 	__u64 word;
 	__be32 v6[4];       /* network order; zero without KMESH_BACKEND_V6 */
@@ -126,7 +134,8 @@ struct kmesh_backend {
 	__u32 identity;     /* first chunk: "trust-domain/ns/N/sa/A" */
 	__u16 name_len;     /* bytes */
 	__u16 identity_len; /* bytes; 0 = no identity */
-	__u32 _pad[3];
+	__u32 who;          /* the identity's number in policy sets; 0 = none */
+	__u32 _pad[2];
 };
 
 /* ---- kmesh_names: array -> struct kmesh_name ----
@@ -146,6 +155,100 @@ struct kmesh_name {
 enum kmesh_manager_flag {
 	KMESH_MANAGED = 1,
 	KMESH_BYPASS = 2,
+};
+#define KMESH_POLICY_NONE 0      /* no policy applies: everybody may connect */
+#define KMESH_POLICY_WAIT 0xffff /* nobody may until the model knows the pod */
+
+/* ---- authorization: kmesh_auth_set, kmesh_auth_word, kmesh_auth_bits ----
+ * docs/authorization.md. All of a set is immutable while a pod's word names it,
+ * but for the words of its identities, which are added one by one. Places are
+ * relative to the set's own words and chunks. */
+
+/* 512 bits of a row; a set's first chunk is zero. */
+#define KMESH_AUTH_CHUNK_WORDS 8
+struct kmesh_auth_chunk {
+	__u64 bits[KMESH_AUTH_CHUNK_WORDS];
+};
+
+/* range word: first value [32,64) | row [0,32); an IPv6 range is three words:
+ * upper half, lower half, row. identity word: row [0,32) | classified [32]. row:
+ * words of two chunks each, the even one [0,32), the odd one [32,64). */
+#define KMESH_AUTH_VALUE_SHIFT 32
+#define KMESH_AUTH_CLASSIFIED 0x100000000ULL
+
+struct kmesh_auth_run {
+	__u32 at;
+	__u32 count; /* ranges, or identities */
+};
+
+enum kmesh_auth_action {
+	KMESH_AUTH_DENY = 0,
+	KMESH_AUTH_ALLOW = 1,
+	KMESH_AUTH_DRY_DENY = 2,
+	KMESH_AUTH_DRY_ALLOW = 3,
+	KMESH_AUTH_ACTIONS = 4,
+};
+
+enum kmesh_auth_flag {
+	KMESH_AUTH_VALID = 1,
+	KMESH_AUTH_ALLOWS = 2,     /* ALLOW policies apply: what none matches is denied */
+	KMESH_AUTH_DRY_ALLOWS = 4, /* dry-run ones do */
+};
+
+/* 104 bytes. */
+struct kmesh_auth_set {
+	__u64 flags;  /* enum kmesh_auth_flag */
+	__u32 words;  /* the set's first word in kmesh_auth_word */
+	__u32 chunks; /* its first chunk in kmesh_auth_bits */
+	/* by action: where its bits end that decide alone, then where those of
+	 * conjunctions do, in pairs of chunks */
+	__u16 ends[2 * KMESH_AUTH_ACTIONS];
+	struct kmesh_auth_run source4;
+	struct kmesh_auth_run source6;
+	struct kmesh_auth_run destination4;
+	struct kmesh_auth_run destination6;
+	struct kmesh_auth_run port;
+	struct kmesh_auth_run identities; /* by number */
+	__u32 nobody;                     /* row of a source without identity */
+	__u32 rule_ends;                  /* row that marks the last bit of each rule */
+	__u32 group_ends;                 /* and of each group of the conjunctions */
+	/* room for the set to grow in, for user space */
+	__u32 words_room;
+	__u32 chunks_room;
+	__u32 _pad;
+};
+
+/* ---- host_dialled: LRU hash, struct kmesh_dialled_key -> dialled word ----
+ * Connections opened by sockets of the host's own namespace (probes), and those
+ * that a namespace opens to itself. dialled word: tag of the key [0,32) | seconds
+ * since boot [32,64) */
+#define KMESH_DIALLED_TIME_SHIFT 32
+#define KMESH_DIALLED_SECONDS 10 /* so long a dialled connection is known */
+
+/* 48 bytes; addresses and ports in network order, IPv4 as ::ffff:a.b.c.d. */
+struct kmesh_dialled_key {
+	__u64 cookie; /* of the namespace that dialled */
+	__be32 source[4];
+	__be32 destination[4];
+	__be16 source_port;
+	__be16 port;
+	__u32 _pad;
+};
+
+/* ---- kmesh_denials: ring buffer of struct kmesh_denial ---- */
+
+/* 64 bytes: a connection that was denied, or would be by dry-run policies. */
+struct kmesh_denial {
+	__u64 time;   /* CLOCK_MONOTONIC, ns */
+	__u64 cookie; /* of the pod's network namespace */
+	__be32 source[4];
+	__be32 destination[4];
+	__u32 who;          /* the source's identity, 0 = none */
+	__be16 source_port; /* network order */
+	__u16 port;         /* host order */
+	__u16 set;          /* policy set */
+	__u16 why;          /* enum kmesh_counter */
+	__u32 _pad;
 };
 
 /* ---- map_of_dst_info: socket storage ---- */
@@ -179,7 +282,8 @@ enum kmesh_hook {
 	KMESH_HOOK_CONNECT6 = 3,
 	KMESH_HOOK_GETPEERNAME4 = 4,
 	KMESH_HOOK_GETPEERNAME6 = 5,
-	KMESH_HOOK_MAX = 8, /* room for more without a new layout */
+	KMESH_HOOK_SK_LOOKUP = 6, /* one in each pod's network namespace */
+	KMESH_HOOK_MAX = 8,       /* room for more without a new layout */
 };
 
 /* Which program stands at a hook, and which build it is of. */
@@ -211,12 +315,14 @@ struct kmesh_meta {
 enum kmesh_setting {
 	KMESH_SETTING_FLAGS = 0,        /* enum kmesh_setting_flag */
 	KMESH_SETTING_EXEMPT_PORTS = 1, /* four words of four u16, host order */
+	KMESH_SETTING_HOST = 5,         /* netns cookie of the host's own namespace */
 	KMESH_SETTINGS = 8,
 };
 #define KMESH_EXEMPT_PORTS 16 /* ports a waypoint never sees; 0 = unused */
 enum kmesh_setting_flag {
 	KMESH_SET_PROXY_V2 = 1, /* PROXY protocol v2 instead of the Kmesh TLV */
 	KMESH_SET_PEERNAME = 2, /* getpeername answers the address dialled */
+	KMESH_SET_POLICIES = 4, /* some pod has a policy set: note what the host dials */
 };
 
 /* ---- kmesh_stats: per-CPU array -> u64, indexed by this ---- */
@@ -240,6 +346,16 @@ enum kmesh_counter {
 	KMESH_C_METADATA_FAILED = 16,    /* it could not be added: send refused */
 	KMESH_C_ABORTED_EARLY_DATA = 17, /* payload queued before established */
 	KMESH_C_ABORTED_SOCKHASH = 18,   /* map_of_kmesh_socket refused the socket */
+	KMESH_C_AUTH_ALLOWED = 19,       /* inbound: the policies let it in */
+	KMESH_C_AUTH_DENIED = 20,        /* inbound: they do not: RST */
+	KMESH_C_AUTH_NONE = 21,          /* inbound: no policy applies: passed */
+	KMESH_C_AUTH_LOCAL = 22,         /* inbound: from the pod itself: passed */
+	KMESH_C_AUTH_HOST = 23,          /* inbound: opened by the host: passed */
+	KMESH_C_AUTH_WAIT = 24,          /* inbound: pod not known yet: RST */
+	KMESH_C_AUTH_UNCLASSIFIED = 25,  /* inbound: identity not in the set: RST */
+	KMESH_C_AUTH_STALE = 26,         /* inbound: tables changed under every retry: RST */
+	KMESH_C_AUTH_DRY_RUN = 27,       /* inbound: dry-run policies would decide otherwise */
+	KMESH_C_AUTH_LOST = 28,          /* denials that found no room in the ring */
 	KMESH_C_MAX = 32,
 };
 
@@ -260,6 +376,10 @@ static inline __attribute__((always_inline)) __u32 kmesh_tag32(const __u32 *w, i
 _Static_assert(sizeof(struct kmesh_frontend_key) == 20, "kmesh_frontend_key");
 _Static_assert(sizeof(struct kmesh_service) == 32, "kmesh_service");
 _Static_assert(sizeof(struct kmesh_backend) == 64, "kmesh_backend");
+_Static_assert(sizeof(struct kmesh_auth_chunk) == 64, "kmesh_auth_chunk");
+_Static_assert(sizeof(struct kmesh_auth_set) == 104, "kmesh_auth_set");
+_Static_assert(sizeof(struct kmesh_dialled_key) == 48, "kmesh_dialled_key");
+_Static_assert(sizeof(struct kmesh_denial) == 64, "kmesh_denial");
 _Static_assert(sizeof(struct kmesh_name) == KMESH_NAME_CHUNK, "kmesh_name");
 _Static_assert(sizeof(struct kmesh_dst) == 32, "kmesh_dst");
 _Static_assert(sizeof(struct kmesh_meta) == 192, "kmesh_meta");

@@ -108,4 +108,45 @@ struct {
 	__type(value, __u64);
 } kmesh_stats SEC(".maps");
 
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, KMESH_MAX_AUTH_SETS);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+	__type(key, __u32);
+	__type(value, struct kmesh_auth_set);
+} kmesh_auth_set SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, KMESH_MAX_AUTH_WORDS);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+	__type(key, __u32);
+	__type(value, __u64);
+} kmesh_auth_word SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, KMESH_MAX_AUTH_CHUNKS);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+	__type(key, __u32);
+	__type(value, struct kmesh_auth_chunk);
+} kmesh_auth_bits SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, KMESH_HOST_DIALLED);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+	__type(key, struct kmesh_dialled_key);
+	__type(value, __u64);
+} host_dialled SEC(".maps");
+
+/* Its max_entries are bytes; what is in it is struct kmesh_denial. */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, KMESH_DENIALS);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+} kmesh_denials SEC(".maps");
+
 #endif /* KMESH_MAPS_H */

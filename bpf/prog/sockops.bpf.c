@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /* Events of TCP sockets: when a socket connects (again), when a connection to a
- * waypoint stands, and when its metadata has been acknowledged. Everything else returns at once. */
+ * waypoint stands, and when its metadata has been acknowledged. Connections that the host
+ * itself opens are noted. Everything else returns at once. */
+#include "dialled.h"
 #include "waypoint.h"
 
 SEC("sockops/cgroup")
@@ -8,6 +10,7 @@ int sockops(struct bpf_sock_ops *ctx)
 {
 	switch (ctx->op) {
 	case BPF_SOCK_OPS_TCP_CONNECT_CB:
+		note_dial(ctx);
 		syn_sent(ctx);
 		break;
 	case BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB:

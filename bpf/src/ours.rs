@@ -14,6 +14,8 @@ pub const KERNEL_NAME: usize = 15;
 
 /// `BPF_LINK_TYPE_CGROUP`.
 pub const LINK_CGROUP: u32 = 3;
+/// `BPF_LINK_TYPE_NETNS`.
+pub const LINK_NETNS: u32 = 5;
 
 /// The kernel's form of a name.
 #[must_use]
@@ -44,13 +46,14 @@ pub fn prog_type(hook: Hook) -> u32 {
         Hook::SkMsg => 16,
         Hook::SockOps => 13,
         Hook::Connect4 | Hook::Connect6 | Hook::GetPeerName4 | Hook::GetPeerName6 => 18,
+        Hook::SkLookup => 30,
     }
 }
 
 /// The hook whose program bears this name and is of this type.
 #[must_use]
 pub fn prog_named(info: &ProgInfo) -> Option<Hook> {
-    Hook::ALL
+    Hook::EVERY
         .into_iter()
         .find(|hook| kernel_name(hook.name()) == info.name && prog_type(*hook) == info.kind)
 }

@@ -98,8 +98,10 @@ fn the_header_says_what_rust_says() {
 
 #[test]
 fn every_program_is_of_this_layout() {
-    let rust = twin::layout();
-    for hook in Hook::ALL {
+    let mut rust = twin::layout();
+    // what lies in a ring buffer is no part of its map's definition: only the header is compared
+    rust.structs.remove("kmesh_denial");
+    for hook in Hook::EVERY {
         let object = programs::of(hook).unwrap_or_else(|| panic!("no object for {}", hook.name()));
         let c = btf::read(object.bytes);
         assert_eq!(differences(&c, &rust), Vec::<String>::new(), "{}", hook.name());

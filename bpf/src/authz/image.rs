@@ -5,6 +5,9 @@
 //! [`Image::decide`] reads it exactly as `prog/authz.h` does.
 
 use std::net::IpAddr;
+use std::ops::Range;
+
+use crate::layout::{AuthRun, AuthSetRecord};
 
 /// One element of `kmesh_auth_bits`: 512 bits of a row.
 pub type Chunk = [u64; 8];
@@ -80,6 +83,34 @@ pub struct Image {
 pub const CLASSIFIED: u64 = 1 << 32;
 
 impl Image {
+    /// The set's record when its words and chunks lie from these places on, with room for so many.
+    #[must_use]
+    pub fn record(&self, words: Range<u32>, chunks: Range<u32>) -> AuthSetRecord {
+        let header = &self.header;
+        let flag = |set: bool, flag| if set { flag } else { 0 };
+        let run = |run: Run| AuthRun { at: run.at, count: run.count };
+        AuthSetRecord {
+            flags: AuthSetRecord::VALID
+                | flag(header.allows, AuthSetRecord::ALLOWS)
+                | flag(header.dry_run_allows, AuthSetRecord::DRY_ALLOWS),
+            words: words.start,
+            chunks: chunks.start,
+            ends: header.ends,
+            source4: run(header.source4),
+            source6: run(header.source6),
+            destination4: run(header.destination4),
+            destination6: run(header.destination6),
+            port: run(header.port),
+            identities: run(header.identities),
+            nobody: header.nobody,
+            rule_ends: header.rule_ends,
+            group_ends: header.group_ends,
+            words_room: words.end - words.start,
+            chunks_room: chunks.end - chunks.start,
+            pad: 0,
+        }
+    }
+
     /// What the tables say of a connection from `source`, whose identity's number is `who`.
     #[must_use]
     pub fn decide(

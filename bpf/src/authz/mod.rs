@@ -14,6 +14,7 @@ mod image;
 mod judge;
 mod policy;
 mod text;
+mod write;
 
 #[cfg(test)]
 mod tests;

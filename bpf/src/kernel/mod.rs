@@ -210,7 +210,8 @@ pub struct LinkInfo {
     pub kind: u32,
     /// The program it holds.
     pub prog_id: u32,
-    /// The cgroup's id for a cgroup link; 0 once that cgroup is gone.
+    /// The cgroup's id for a cgroup link, the inode of the network namespace for a netns link; 0
+    /// once that is gone.
     pub cgroup_id: u64,
     /// `enum bpf_attach_type`.
     pub attach_type: u32,
@@ -333,6 +334,25 @@ pub trait Objects {
         limits: &Limits,
         path: &Path,
     ) -> Result<ProgInfo, KernelError>;
+
+    /// Loads a copy of this build's authorization program for the pod with this netns cookie, which
+    /// becomes a constant of it, and pins it at `path`.
+    fn load_pod(
+        &mut self,
+        cookie: u64,
+        maps: &Path,
+        limits: &Limits,
+        path: &Path,
+    ) -> Result<ProgInfo, KernelError>;
+
+    /// Attaches a pod's pinned program to the network namespace at `netns` by a new link (others
+    /// may be there) and pins the link. It dies with the namespace.
+    fn link_netns(
+        &mut self,
+        prog: &Path,
+        netns: &Path,
+        link: &Path,
+    ) -> Result<LinkInfo, KernelError>;
 
     /// Attaches the pinned program to the cgroup by a new link (multi) and pins the link.
     fn link_cgroup(

@@ -1,5 +1,6 @@
 //! The catalogue: which maps, hooks and counters there are, and their shapes.
 
+use super::auth::{AuthChunk, AuthSetRecord, DialledKey};
 use super::record::{BackendRecord, DstRecord, FrontendKey, MetaRecord, NameChunk, ServiceRecord};
 
 /// A map of Kmesh; its name is its pin's name under `maps/`.
@@ -27,6 +28,16 @@ pub enum Map {
     Settings,
     /// Counters by outcome.
     Stats,
+    /// Policy sets.
+    AuthSet,
+    /// Ranges, identities and rows of policy sets.
+    AuthWord,
+    /// What rows lead to, 512 bits each.
+    AuthBits,
+    /// Connections that the host itself opened.
+    HostDialled,
+    /// The ring of denials.
+    Denials,
 }
 
 /// The kernel's map types that Kmesh uses.
@@ -42,6 +53,10 @@ pub enum MapKind {
     SockHash,
     /// `BPF_MAP_TYPE_SK_STORAGE`
     SkStorage,
+    /// `BPF_MAP_TYPE_LRU_HASH`
+    LruHash,
+    /// `BPF_MAP_TYPE_RINGBUF`
+    RingBuf,
 }
 
 impl MapKind {
@@ -54,6 +69,8 @@ impl MapKind {
             Self::PerCpuArray => 6,
             Self::SockHash => 18,
             Self::SkStorage => 24,
+            Self::LruHash => 9,
+            Self::RingBuf => 27,
         }
     }
 }
@@ -77,7 +94,7 @@ pub(crate) const MMAPABLE: u32 = 1 << 10;
 
 impl Map {
     /// Every map, in the order in which they are created.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 16] = [
         Self::Meta,
         Self::Settings,
         Self::Stats,
@@ -89,6 +106,11 @@ impl Map {
         Self::Manager,
         Self::DstInfo,
         Self::Socket,
+        Self::AuthBits,
+        Self::AuthWord,
+        Self::AuthSet,
+        Self::HostDialled,
+        Self::Denials,
     ];
 
     /// The map's name in the programs and of its pin.
@@ -106,6 +128,11 @@ impl Map {
             Self::Meta => "kmesh_meta",
             Self::Settings => "kmesh_settings",
             Self::Stats => "kmesh_stats",
+            Self::AuthSet => "kmesh_auth_set",
+            Self::AuthWord => "kmesh_auth_word",
+            Self::AuthBits => "kmesh_auth_bits",
+            Self::HostDialled => "host_dialled",
+            Self::Denials => "kmesh_denials",
         }
     }
 
@@ -128,7 +155,7 @@ impl Map {
         match self {
             Self::Frontend => of(MapKind::Hash, size_of::<FrontendKey>(), 8, NO_PREALLOC),
             Self::Service => of(MapKind::Array, 4, size_of::<ServiceRecord>(), MMAPABLE),
-            Self::Endpoint => of(MapKind::Array, 4, 8, MMAPABLE),
+            Self::Endpoint | Self::AuthWord => of(MapKind::Array, 4, 8, MMAPABLE),
             Self::Settings => of(MapKind::Array, 4, 8, 0),
             Self::Backend => of(MapKind::Array, 4, size_of::<BackendRecord>(), MMAPABLE),
             Self::Names => of(MapKind::Array, 4, size_of::<NameChunk>(), MMAPABLE),
@@ -137,6 +164,10 @@ impl Map {
             Self::Socket => of(MapKind::SockHash, 8, 4, 0),
             Self::Meta => of(MapKind::Array, 4, size_of::<MetaRecord>(), 0),
             Self::Stats => of(MapKind::PerCpuArray, 4, 8, 0),
+            Self::AuthSet => of(MapKind::Array, 4, size_of::<AuthSetRecord>(), 0),
+            Self::AuthBits => of(MapKind::Array, 4, size_of::<AuthChunk>(), MMAPABLE),
+            Self::HostDialled => of(MapKind::LruHash, size_of::<DialledKey>(), 8, 0),
+            Self::Denials => of(MapKind::RingBuf, 0, 0, 0),
         }
     }
 
@@ -151,7 +182,15 @@ impl Map {
             Self::Names => Some("--max-names"),
             Self::Manager => Some("--max-pods"),
             Self::Socket => Some("--max-sockets"),
-            Self::DstInfo | Self::Meta | Self::Settings | Self::Stats => None,
+            Self::AuthSet => Some("--max-policy-sets"),
+            Self::AuthWord => Some("--max-policy-words"),
+            Self::AuthBits => Some("--max-policy-chunks"),
+            Self::DstInfo
+            | Self::Meta
+            | Self::Settings
+            | Self::Stats
+            | Self::HostDialled
+            | Self::Denials => None,
         }
     }
 }
@@ -173,6 +212,12 @@ pub struct Limits {
     pub pods: u32,
     /// `map_of_kmesh_socket`: waypoint connections that have not sent yet.
     pub sockets: u32,
+    /// `kmesh_auth_set`: distinct lists of policies that apply to pods of this node.
+    pub policy_sets: u32,
+    /// `kmesh_auth_word`: what all sets hold in words of 8 bytes.
+    pub policy_words: u32,
+    /// `kmesh_auth_bits`: what all sets hold in chunks of 64 bytes.
+    pub policy_chunks: u32,
 }
 
 impl Default for Limits {
@@ -185,6 +230,9 @@ impl Default for Limits {
             names: 98_304,
             pods: 4_096,
             sockets: 16_384,
+            policy_sets: 512,
+            policy_words: 131_072,
+            policy_chunks: 8_192,
         }
     }
 }
@@ -205,6 +253,12 @@ impl Limits {
             Map::Meta => 1,
             Map::Settings => 8,
             Map::Stats => 32,
+            Map::AuthSet => self.policy_sets,
+            Map::AuthWord => self.policy_words,
+            Map::AuthBits => self.policy_chunks,
+            Map::HostDialled => 8_192,
+            // bytes
+            Map::Denials => 65_536,
         }
     }
 }
@@ -224,10 +278,12 @@ pub enum Hook {
     GetPeerName4,
     /// The address dialled, IPv6; cgroup; only with the setting.
     GetPeerName6,
+    /// Authorization; a copy in the network namespace of each pod.
+    SkLookup,
 }
 
 impl Hook {
-    /// Every hook, in the order of the first attach.
+    /// Every hook of the node, in the order of the first attach.
     pub const ALL: [Self; 6] = [
         Self::SkMsg,
         Self::SockOps,
@@ -235,6 +291,17 @@ impl Hook {
         Self::Connect6,
         Self::GetPeerName4,
         Self::GetPeerName6,
+    ];
+
+    /// Every hook, those of pods too.
+    pub const EVERY: [Self; 7] = [
+        Self::SkMsg,
+        Self::SockOps,
+        Self::Connect4,
+        Self::Connect6,
+        Self::GetPeerName4,
+        Self::GetPeerName6,
+        Self::SkLookup,
     ];
 
     /// The hook's name: of its program's function, its pins, its file in `prog/`.
@@ -247,6 +314,7 @@ impl Hook {
             Self::Connect6 => "connect6",
             Self::GetPeerName4 => "getpeername4",
             Self::GetPeerName6 => "getpeername6",
+            Self::SkLookup => "sk_lookup",
         }
     }
 
@@ -266,13 +334,14 @@ impl Hook {
             Self::Connect6 => 11,
             Self::GetPeerName4 => 29,
             Self::GetPeerName6 => 30,
+            Self::SkLookup => 36,
         }
     }
 
-    /// Whether it is attached to the cgroup (else to `map_of_kmesh_socket`).
+    /// Whether it is attached to the cgroup (else to `map_of_kmesh_socket`, or to pods).
     #[must_use]
     pub fn on_cgroup(self) -> bool {
-        self != Self::SkMsg
+        !matches!(self, Self::SkMsg | Self::SkLookup)
     }
 }
 
@@ -288,7 +357,7 @@ pub struct Counter {
 }
 
 /// Every counter, by index. The one table that dump, status and metrics use.
-pub const COUNTERS: [Counter; 19] = [
+pub const COUNTERS: [Counter; 29] = [
     Counter { index: 0, name: "steered", help: "connections sent to an endpoint of a service" },
     Counter { index: 1, name: "waypoint", help: "connections sent to a waypoint" },
     Counter {
@@ -340,4 +409,30 @@ pub const COUNTERS: [Counter; 19] = [
         name: "aborted_sockhash",
         help: "cut: map_of_kmesh_socket refused the socket",
     },
+    Counter { index: 19, name: "auth_allowed", help: "inbound connections that policies allow" },
+    Counter { index: 20, name: "auth_denied", help: "inbound connections that policies deny" },
+    Counter { index: 21, name: "auth_none", help: "inbound connections that no policy is about" },
+    Counter { index: 22, name: "auth_local", help: "inbound connections of the pod to itself" },
+    Counter {
+        index: 23,
+        name: "auth_host",
+        help: "inbound connections that the host opened: passed although policies deny them",
+    },
+    Counter {
+        index: 24,
+        name: "auth_wait",
+        help: "denied: the pod is not known yet, and its namespace has policies for some pods",
+    },
+    Counter {
+        index: 25,
+        name: "auth_unclassified",
+        help: "denied: the source's identity is not in the policy set",
+    },
+    Counter { index: 26, name: "auth_stale", help: "denied: tables changed under every retry" },
+    Counter {
+        index: 27,
+        name: "auth_dry_run",
+        help: "inbound connections that dry-run policies would decide otherwise",
+    },
+    Counter { index: 28, name: "auth_lost", help: "denials that found no room in the ring" },
 ];

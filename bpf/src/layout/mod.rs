@@ -7,10 +7,14 @@
 //!
 //! It refuses to know what the records mean together: that is [`crate::tables`].
 
+mod auth;
 mod catalogue;
 mod record;
 mod word;
 
+pub use auth::{
+    AuthChunk, AuthRun, AuthSetRecord, DenialRecord, DialledKey, POLICY_NONE, POLICY_WAIT,
+};
 pub(crate) use catalogue::MMAPABLE;
 pub use catalogue::{COUNTERS, Counter, Hook, Limits, Map, MapKind, MapShape};
 pub use record::{

@@ -78,7 +78,7 @@ impl FrontendWord {
 }
 
 /// The 16 bytes of an address, IPv4 as `::ffff:a.b.c.d`.
-fn mapped(ip: IpAddr) -> [u8; 16] {
+pub(super) fn mapped(ip: IpAddr) -> [u8; 16] {
     match ip {
         IpAddr::V4(v4) => v4.to_ipv6_mapped().octets(),
         IpAddr::V6(v6) => v6.octets(),
@@ -134,8 +134,10 @@ pub struct BackendRecord {
     pub name_len: u16,
     /// Bytes of the identity; 0 is none.
     pub identity_len: u16,
+    /// The identity's number in policy sets; 0 is none.
+    pub who: u32,
     /// Zero.
-    pub pad: [u32; 3],
+    pub pad: [u32; 2],
 }
 
 impl BackendRecord {

@@ -297,8 +297,12 @@ impl SettingsWords {
     pub const EXEMPT: usize = 1;
     /// PROXY protocol v2 instead of the Kmesh TLV.
     pub const PROXY_V2: u64 = 1;
+    /// Index of the word with the netns cookie of the host's own namespace.
+    pub const HOST: usize = 5;
     /// getpeername answers the address that was dialled.
     pub const PEERNAME: u64 = 2;
+    /// Some pod has a policy set: what the host dials is noted.
+    pub const POLICIES: u64 = 4;
 
     /// The words for these flags and exempt ports (at most [`super::EXEMPT_PORTS`] are kept).
     #[must_use]

@@ -111,9 +111,11 @@ impl MemoryKernel {
         };
         let elements = match shape.kind {
             MapKind::Array | MapKind::PerCpuArray => Elements::Array(Vec::new()),
-            MapKind::Hash | MapKind::SockHash | MapKind::SkStorage => {
-                Elements::Hash(BTreeMap::new())
-            }
+            MapKind::Hash
+            | MapKind::LruHash
+            | MapKind::SockHash
+            | MapKind::SkStorage
+            | MapKind::RingBuf => Elements::Hash(BTreeMap::new()),
         };
         self.maps.insert(self.last_id, Stored { info, elements });
         self.last_id

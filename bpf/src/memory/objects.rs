@@ -210,6 +210,28 @@ impl Objects for MemoryKernel {
         Ok(info)
     }
 
+    fn load_pod(
+        &mut self,
+        _cookie: u64,
+        maps: &Path,
+        limits: &Limits,
+        path: &Path,
+    ) -> Result<ProgInfo, KernelError> {
+        self.load(Hook::SkLookup, maps, limits, path)
+    }
+
+    fn link_netns(
+        &mut self,
+        prog: &Path,
+        netns: &Path,
+        link: &Path,
+    ) -> Result<LinkInfo, KernelError> {
+        let made = self.link_cgroup(Hook::SkLookup, prog, netns, link)?;
+        let info = LinkInfo { kind: ours::LINK_NETNS, ..made };
+        self.things.links.insert(info.id, info.clone());
+        Ok(info)
+    }
+
     fn link_cgroup(
         &mut self,
         hook: Hook,

@@ -125,7 +125,8 @@ impl<'a> Draft<'a> {
             identity,
             name_len,
             identity_len,
-            pad: [0; 3],
+            who: 0,
+            pad: [0; 2],
         })
     }
 

@@ -65,6 +65,8 @@ fn is_wanted(state: &HookState, peername: Option<bool>) -> bool {
             peername.unwrap_or(state.link.is_some() || state.prog.is_some())
         }
         Hook::SkMsg | Hook::SockOps | Hook::Connect4 | Hook::Connect6 => true,
+        // in pods, not here
+        Hook::SkLookup => false,
     }
 }
 

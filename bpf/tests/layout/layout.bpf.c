@@ -25,6 +25,11 @@ enum numbers {
 	NUMBER_MANAGER_FLAGS_SHIFT = KMESH_MANAGER_FLAGS_SHIFT,
 	NUMBER_MANAGER_TAG_SHIFT = KMESH_MANAGER_TAG_SHIFT,
 	NUMBER_EXEMPT_PORTS = KMESH_EXEMPT_PORTS,
+	NUMBER_POLICY_NONE = KMESH_POLICY_NONE,
+	NUMBER_POLICY_WAIT = KMESH_POLICY_WAIT,
+	NUMBER_AUTH_CHUNK_WORDS = KMESH_AUTH_CHUNK_WORDS,
+	NUMBER_AUTH_CLASSIFIED = KMESH_AUTH_CLASSIFIED,
+	NUMBER_DIALLED_TIME_SHIFT = KMESH_DIALLED_TIME_SHIFT,
 };
 
 struct layout {
@@ -36,6 +41,9 @@ struct layout {
 	enum kmesh_endpoint_flag endpoint_flag;
 	enum kmesh_backend_flag backend_flag;
 	enum kmesh_manager_flag manager_flag;
+	enum kmesh_auth_action auth_action;
+	enum kmesh_auth_flag auth_flag;
+	struct kmesh_denial denial;
 	enum kmesh_dst_state dst_state;
 	enum kmesh_hook hook;
 	enum kmesh_setting setting;

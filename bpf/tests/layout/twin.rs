@@ -3,11 +3,14 @@
 use std::collections::BTreeMap;
 
 use kmesh_bpf::layout::{
-    BackendRecord, BackendWord, COUNTERS, DstRecord, EXEMPT_PORTS, EndpointWord, FrontendKey,
-    FrontendWord, Hook, HookRecord, KIND_SERVICE, KIND_WAYPOINT, LAYOUT_VERSION, Limits, MAGIC,
-    ManagerWord, Map, MetaRecord, NAME_CHUNK, NAME_MAX, NameChunk, SETTINGS, ServiceRecord,
+    AuthChunk, AuthRun, AuthSetRecord, BackendRecord, BackendWord, COUNTERS, DenialRecord,
+    DialledKey, DstRecord, EXEMPT_PORTS, EndpointWord, FrontendKey, FrontendWord, Hook, HookRecord,
+    KIND_SERVICE, KIND_WAYPOINT, LAYOUT_VERSION, Limits, MAGIC, ManagerWord, Map, MetaRecord,
+    NAME_CHUNK, NAME_MAX, NameChunk, POLICY_NONE, POLICY_WAIT, SETTINGS, ServiceRecord,
     ServiceWord, SettingsWords, WaypointWord,
 };
+
+use kmesh_bpf::authz::{CLASSIFIED, ZONES};
 
 use super::btf::{Field, Layout, MapDef, Struct};
 
@@ -46,12 +49,31 @@ fn structs() -> BTreeMap<String, Struct> {
     twin!(all, BackendRecord, "kmesh_backend", {
         word as "word", v6 as "v6", waypoint_v4 as "waypoint_v4", waypoint_v6 as "waypoint_v6",
         name as "name", identity as "identity", name_len as "name_len",
-        identity_len as "identity_len", pad as "_pad",
+        identity_len as "identity_len", who as "who", pad as "_pad",
     });
     twin!(all, NameChunk, "kmesh_name", { 0 as "bytes" });
     twin!(all, DstRecord, "kmesh_dst", {
         addr as "addr", port as "port", state as "state", seq as "seq",
         target as "target", target_port as "target_port", pad as "_pad",
+    });
+    twin!(all, AuthChunk, "kmesh_auth_chunk", { 0 as "bits" });
+    twin!(all, AuthRun, "kmesh_auth_run", { at as "at", count as "count" });
+    twin!(all, AuthSetRecord, "kmesh_auth_set", {
+        flags as "flags", words as "words", chunks as "chunks", ends as "ends",
+        source4 as "source4", source6 as "source6", destination4 as "destination4",
+        destination6 as "destination6", port as "port", identities as "identities",
+        nobody as "nobody", rule_ends as "rule_ends", group_ends as "group_ends",
+        words_room as "words_room", chunks_room as "chunks_room", pad as "_pad",
+    });
+    twin!(all, DialledKey, "kmesh_dialled_key", {
+        cookie as "cookie", pad as "_pad",
+        source as "source", destination as "destination", source_port as "source_port",
+        port as "port",
+    });
+    twin!(all, DenialRecord, "kmesh_denial", {
+        time as "time", cookie as "cookie", source as "source", destination as "destination",
+        who as "who", source_port as "source_port", port as "port", set as "set", why as "why",
+        pad as "_pad",
     });
     twin!(all, HookRecord, "kmesh_hook_record", {
         build as "build", prog_id as "prog_id", pad as "_pad",
@@ -90,7 +112,7 @@ fn enumerators() -> BTreeMap<String, i64> {
     for counter in COUNTERS {
         all.push((format!("KMESH_C_{}", counter.name.to_uppercase()), counter.index.into()));
     }
-    for hook in Hook::ALL {
+    for hook in Hook::EVERY {
         let index = i64::try_from(hook.index()).expect("a small index");
         all.push((format!("KMESH_HOOK_{}", hook.name().to_uppercase()), index));
     }
@@ -119,6 +141,8 @@ fn flags() -> Vec<(String, i64)> {
         ("KMESH_SETTINGS", SETTINGS as u64),
         ("KMESH_SET_PROXY_V2", SettingsWords::PROXY_V2),
         ("KMESH_SET_PEERNAME", SettingsWords::PEERNAME),
+        ("KMESH_SET_POLICIES", SettingsWords::POLICIES),
+        ("KMESH_SETTING_HOST", SettingsWords::HOST as u64),
     ];
     let service = [
         ("KMESH_SERVICE_VALID", ServiceWord::VALID.into()),
@@ -130,6 +154,16 @@ fn flags() -> Vec<(String, i64)> {
         ("KMESH_WAYPOINT_VALID", WaypointWord::new(0).0 >> 32),
         ("KMESH_ENDPOINT_VALID", endpoint(false)),
         ("KMESH_ENDPOINT_V6", endpoint(true) ^ endpoint(false)),
+    ];
+    let auth = [
+        ("KMESH_AUTH_DENY", 0),
+        ("KMESH_AUTH_ALLOW", 1),
+        ("KMESH_AUTH_DRY_DENY", 2),
+        ("KMESH_AUTH_DRY_ALLOW", 3),
+        ("KMESH_AUTH_ACTIONS", ZONES as u64 / 2),
+        ("KMESH_AUTH_VALID", AuthSetRecord::VALID),
+        ("KMESH_AUTH_ALLOWS", AuthSetRecord::ALLOWS),
+        ("KMESH_AUTH_DRY_ALLOWS", AuthSetRecord::DRY_ALLOWS),
     ];
     let rest = [
         ("KMESH_BACKEND_VALID", BackendWord::VALID.into()),
@@ -146,7 +180,7 @@ fn flags() -> Vec<(String, i64)> {
         ("KMESH_DST_PEERNAME", DstRecord::PEERNAME.into()),
         ("KMESH_DST_DIALLED", DstRecord::DIALLED.into()),
     ];
-    named(kinds).chain(named(service)).chain(named(rest)).collect()
+    named(kinds).chain(named(service)).chain(named(auth)).chain(named(rest)).collect()
 }
 
 /// The numbers of `layout.h` that are no enumerators there: by what a word with just that part
@@ -185,5 +219,13 @@ fn numbers() -> impl Iterator<Item = (String, i64)> {
         ("NUMBER_MANAGER_FLAGS_SHIFT", shift(manager(0, 1), manager(0, 0))),
         ("NUMBER_MANAGER_TAG_SHIFT", shift(tagged, 0)),
         ("NUMBER_EXEMPT_PORTS", EXEMPT_PORTS as u64),
+        ("NUMBER_POLICY_NONE", POLICY_NONE.into()),
+        ("NUMBER_POLICY_WAIT", POLICY_WAIT.into()),
+        ("NUMBER_AUTH_CHUNK_WORDS", size_of::<AuthChunk>() as u64 / 8),
+        ("NUMBER_AUTH_CLASSIFIED", CLASSIFIED),
+        ("NUMBER_DIALLED_TIME_SHIFT", {
+            let key = DialledKey::default();
+            shift(key.word(1), key.word(0))
+        }),
     ])
 }

@@ -26,6 +26,9 @@ pub const SMALL: Limits = Limits {
     names: 256,
     pods: 16,
     sockets: 16,
+    policy_sets: 8,
+    policy_words: 4096,
+    policy_chunks: 256,
 };
 
 /// The BPF file system and the cgroup.

@@ -4,6 +4,7 @@
 //! namespaces) and removes it. Its method is told in docs/benchmarks.md.
 #![forbid(unsafe_code)]
 
+mod authz;
 mod change;
 mod connect;
 mod fixture;
@@ -54,6 +55,7 @@ enum Group {
     Change,
     Memory,
     Verbs,
+    Authz,
 }
 
 fn main() -> anyhow::Result<ExitCode> {
@@ -67,13 +69,14 @@ fn main() -> anyhow::Result<ExitCode> {
     let bin = exe.parent().context("own directory")?.to_owned();
     let wanted = |group| cli.only.is_empty() || cli.only.contains(&group);
     let mut report = report::Report::default();
-    let groups: [(Group, Measure); 6] = [
+    let groups: [(Group, Measure); 7] = [
         (Group::Connect, connect::measure),
         (Group::Throughput, throughput::measure),
         (Group::Restart, restart::measure),
         (Group::Change, change::measure),
         (Group::Memory, memory::measure),
         (Group::Verbs, verbs::measure),
+        (Group::Authz, authz::measure),
     ];
     for (group, measure) in groups {
         if wanted(group) {

@@ -16,8 +16,11 @@ mod term;
 use super::image::{CLASSIFIED, Header, Image, Run};
 use super::policy::{Account, Action, Identity, Policy, StringMatch};
 use expr::Literal;
-use rows::{Placed, Rows, Tables, number};
+use rows::{Placed, Rows, Tables};
 use term::{DESTINATION, PORT, SOURCE, Vocabulary, WHO, Who};
+
+/// Words, or chunks, of a set: as far as the program's searches reach (`KMESH_AUTH_STEPS`).
+const MOST_PLACES: u64 = 1 << 24;
 
 /// The tables cannot hold what the policies say. What was in force stays.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -186,14 +189,14 @@ impl Compiled {
         all
     }
 
-    /// Refuses what has more places than 32 bits count.
+    /// Refuses what has more places than the program finds its way in.
     fn check(&self) -> Result<(), TooLarge> {
         for (what, needed) in
             [("words", self.tables.words.len()), ("chunks of bits", self.tables.bits.len())]
         {
-            if number(needed) == u32::MAX {
-                let (policies, limit) = (self.names.clone(), u32::MAX.into());
-                return Err(TooLarge { policies, what, needed: needed as u64, limit });
+            let (needed, limit) = (needed as u64, MOST_PLACES);
+            if needed > limit {
+                return Err(TooLarge { policies: self.names.clone(), what, needed, limit });
             }
         }
         Ok(())

@@ -94,7 +94,7 @@ pub(super) fn query(target: BorrowedFd<'_>, attach_type: u32, flags: u32) -> io:
     }
 }
 
-/// Attaches a program to a cgroup by a new link, beside others.
+/// Attaches a program to a cgroup or a network namespace by a new link, beside others.
 pub(super) fn link_create(
     target: BorrowedFd<'_>,
     prog: BorrowedFd<'_>,

@@ -49,9 +49,14 @@ fn definition(map: Map) -> io::Result<(aya_obj::Map, Vec<u8>)> {
     Err(io::Error::new(io::ErrorKind::NotFound, "no object of this build defines the map"))
 }
 
-/// Loads the program of `hook` against the maps pinned in `maps` and pins it at `path`.
+/// The constant of the authorization program: whose copy it is.
+const POD_COOKIE: &str = "kmesh_pod_cookie";
+
+/// Loads the program of `hook` against the maps pinned in `maps` and pins it at `path`. `cookie`
+/// is the pod's, for a program that is loaded once for each.
 pub(super) fn load(
     hook: Hook,
+    cookie: Option<u64>,
     maps: &Path,
     limits: &Limits,
     path: &Path,
@@ -65,6 +70,9 @@ pub(super) fn load(
         loader.map_pin_path(map.name(), maps.join(map.name()));
         loader.map_max_entries(map.name(), limits.of(map));
     }
+    if let Some(cookie) = &cookie {
+        loader.override_global(POD_COOKIE, cookie, true);
+    }
     let mut programs = loader.load(object.bytes).map_err(|error| failed(ebpf_reason(&error)))?;
     let program = programs
         .program_mut(hook.name())
@@ -73,6 +81,7 @@ pub(super) fn load(
         Program::SkMsg(program) => program.load(),
         Program::SockOps(program) => program.load(),
         Program::CgroupSockAddr(program) => program.load(),
+        Program::SkLookup(program) => program.load(),
         _ => return Err(failed("its section is not of this hook's kind".to_owned())),
     };
     answer.map_err(|error| failed(program_reason(&error)))?;

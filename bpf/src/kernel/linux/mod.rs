@@ -16,9 +16,11 @@ mod load;
 mod mapping;
 mod objects;
 mod raw;
+mod run;
 mod sys;
 mod tables;
 
+pub use run::{Dial, Ran};
 pub(crate) use sys::netns_cookie;
 
 /// The running kernel.

@@ -294,8 +294,28 @@ impl Objects for Linux {
         limits: &Limits,
         path: &Path,
     ) -> Result<ProgInfo, KernelError> {
-        load::load(hook, maps, limits, path)?;
+        load::load(hook, None, maps, limits, path)?;
         sys::open_pin(path).and_then(|fd| prog_said(fd.as_fd())).map_err(on_pin("open", path))
+    }
+
+    fn load_pod(
+        &mut self,
+        cookie: u64,
+        maps: &Path,
+        limits: &Limits,
+        path: &Path,
+    ) -> Result<ProgInfo, KernelError> {
+        load::load(Hook::SkLookup, Some(cookie), maps, limits, path)?;
+        sys::open_pin(path).and_then(|fd| prog_said(fd.as_fd())).map_err(on_pin("open", path))
+    }
+
+    fn link_netns(
+        &mut self,
+        prog: &Path,
+        netns: &Path,
+        link: &Path,
+    ) -> Result<LinkInfo, KernelError> {
+        link_to(Hook::SkLookup, prog, netns, link)
     }
 
     fn link_cgroup(
@@ -305,13 +325,7 @@ impl Objects for Linux {
         cgroup: &Path,
         link: &Path,
     ) -> Result<LinkInfo, KernelError> {
-        let failed = on_hook("attach", hook, cgroup);
-        let prog = sys::open_pin(prog).map_err(on_pin("open", prog))?;
-        let target = File::open(cgroup).map_err(&failed)?;
-        let made = links::link_create(target.as_fd(), prog.as_fd(), hook.attach_type())
-            .map_err(&failed)?;
-        sys::pin(made.as_fd(), link).map_err(on_pin("pin", link))?;
-        link_said(made.as_fd()).map_err(failed)
+        link_to(hook, prog, cgroup, link)
     }
 
     fn link_update(&mut self, hook: Hook, link: &Path, prog: &Path) -> Result<(), KernelError> {
@@ -380,6 +394,17 @@ impl Objects for Linux {
     fn cgroup_id(&self, path: &Path) -> Result<u64, KernelError> {
         cgroup_inode(path).map_err(on_system(|| format!("look at cgroup {}", path.display())))
     }
+}
+
+/// Attaches a pinned program by a new link to what `target` names, and pins the link.
+fn link_to(hook: Hook, prog: &Path, target: &Path, link: &Path) -> Result<LinkInfo, KernelError> {
+    let failed = on_hook("attach", hook, target);
+    let prog = sys::open_pin(prog).map_err(on_pin("open", prog))?;
+    let target = File::open(target).map_err(&failed)?;
+    let made =
+        links::link_create(target.as_fd(), prog.as_fd(), hook.attach_type()).map_err(&failed)?;
+    sys::pin(made.as_fd(), link).map_err(on_pin("pin", link))?;
+    link_said(made.as_fd()).map_err(failed)
 }
 
 /// The inode of a cgroup2 directory.

@@ -23,6 +23,8 @@ const LINK_GET_NEXT_ID: u32 = 31;
 
 /// `BPF_LINK_TYPE_CGROUP`.
 const LINK_CGROUP: u32 = 3;
+/// `BPF_LINK_TYPE_NETNS`.
+const LINK_NETNS: u32 = 5;
 
 /// Calls `bpf(2)`.
 ///
@@ -248,13 +250,18 @@ pub(super) fn prog_info(fd: BorrowedFd<'_>) -> io::Result<(ProgInfo, Vec<u32>)> 
     }
 }
 
-/// What the kernel says of a link; of one that is not at a cgroup, id, kind and program only.
+/// What the kernel says of a link; of one that is neither at a cgroup nor in a network namespace,
+/// id, kind and program only. A namespace's inode takes the place of a cgroup's id.
 pub(super) fn link_info(fd: BorrowedFd<'_>) -> io::Result<LinkInfo> {
     must_be(ObjectKind::Link, fd)?;
     let mut said = LinkInfo::default();
     // SAFETY: a link's info; the kinds that fill in addresses find zero there and leave it.
     unsafe { info(fd, &mut said)? };
-    if said.kind != LINK_CGROUP {
+    if said.kind == LINK_NETNS {
+        // u32 netns_ino, u32 attach_type
+        let [inode, attach_type]: [u32; 2] = bytemuck::cast(said.cgroup_id);
+        (said.cgroup_id, said.attach_type) = (inode.into(), attach_type);
+    } else if said.kind != LINK_CGROUP {
         said.cgroup_id = 0;
         said.attach_type = 0;
     }

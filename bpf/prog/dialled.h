@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * Connections that pass whatever the policies say: those that the host's own
+ * sockets open (probes), and those of a pod to itself. Addresses do not tell them:
+ * clients from outside may be masqueraded behind the host's, and a pod has more
+ * addresses than the model knows. So sockops notes each before its SYN, with the
+ * namespace that dials, and the pod's hook looks here before it denies.
+ */
+#ifndef KMESH_DIALLED_H
+#define KMESH_DIALLED_H
+
+#include "kernel.h"
+#include "lookup.h"
+
+#define NSEC_PER_SEC 1000000000ULL
+
+static __always_inline __u32 dialled_tag(const struct kmesh_dialled_key *key)
+{
+	return kmesh_tag32((const __u32 *)key, sizeof(*key) / sizeof(__u32));
+}
+
+/* Whether the socket's route ends in its own namespace. */
+static __always_inline bool stays_inside(struct bpf_sock *sk)
+{
+	struct tcp_sock *tp = bpf_skc_to_tcp_sock(sk);
+	struct dst_entry *route;
+	struct net_device *dev;
+
+	if (!tp)
+		return false;
+	route = tp->inet_conn.icsk_inet.sk.sk_dst_cache;
+	dev = route ? route->dev : NULL;
+	return dev && dev->ifindex == LOOPBACK_IFINDEX;
+}
+
+/* A socket is about to send its SYN. */
+static __always_inline void note_dial(struct bpf_sock_ops *ctx)
+{
+	struct kmesh_dialled_key key = {};
+	struct bpf_sock *sk = ctx->sk;
+	__be32 to[4];
+	__u64 word;
+
+	if (!(setting(KMESH_SETTING_FLAGS) & KMESH_SET_POLICIES) || !sk)
+		return;
+	key.cookie = bpf_get_netns_cookie(ctx);
+	if (key.cookie != setting(KMESH_SETTING_HOST) && !stays_inside(sk))
+		return;
+	to[0] = sk->dst_ip6[0];
+	to[1] = sk->dst_ip6[1];
+	to[2] = sk->dst_ip6[2];
+	to[3] = sk->dst_ip6[3];
+	/* a v4-mapped socket, too, has its own address only as IPv4 yet */
+	if (sk->family == AF_INET || is_v4(to)) {
+		map_v4(key.source, sk->src_ip4);
+		map_v4(key.destination, sk->dst_ip4);
+	} else {
+		key.source[0] = sk->src_ip6[0];
+		key.source[1] = sk->src_ip6[1];
+		key.source[2] = sk->src_ip6[2];
+		key.source[3] = sk->src_ip6[3];
+		__builtin_memcpy(key.destination, to, sizeof(to));
+	}
+	key.source_port = bpf_htons((__u16)sk->src_port);
+	key.port = sk->dst_port;
+	word = dialled_tag(&key) | (bpf_ktime_get_ns() / NSEC_PER_SEC) << KMESH_DIALLED_TIME_SHIFT;
+	bpf_map_update_elem(&host_dialled, &key, &word, BPF_ANY);
+}
+
+/* Whether the key's namespace opened this connection just now. An old note is not
+ * believed: the port may be somebody else's by now. */
+static __always_inline bool dialled(const struct kmesh_dialled_key *key)
+{
+	const __u64 *found = bpf_map_lookup_elem(&host_dialled, key);
+	__u32 now = (__u32)(bpf_ktime_get_ns() / NSEC_PER_SEC);
+	__u64 word;
+
+	if (!found)
+		return false;
+	word = word_of(found);
+	return (__u32)word == dialled_tag(key) &&
+	       now - (__u32)(word >> KMESH_DIALLED_TIME_SHIFT) <= KMESH_DIALLED_SECONDS;
+}
+
+#endif /* KMESH_DIALLED_H */

@@ -1,0 +1,152 @@
+//! Records and words of authorization.
+
+use std::net::IpAddr;
+
+use bytemuck::{Pod, Zeroable};
+
+use super::record::mapped;
+use super::tag32;
+
+/// In [`super::ManagerWord`]: no policy applies to the pod.
+pub const POLICY_NONE: u16 = 0;
+/// In [`super::ManagerWord`]: nobody may connect until the model knows the pod.
+pub const POLICY_WAIT: u16 = 0xffff;
+
+/// A run of a set's words.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub struct AuthRun {
+    /// Its first word, relative to the set's.
+    pub at: u32,
+    /// Ranges, or identities.
+    pub count: u32,
+}
+
+/// Value of `kmesh_auth_set`: immutable while a pod's word names it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub struct AuthSetRecord {
+    /// The constants below.
+    pub flags: u64,
+    /// The set's first word in `kmesh_auth_word`.
+    pub words: u32,
+    /// Its first chunk in `kmesh_auth_bits`.
+    pub chunks: u32,
+    /// By action: where its bits end that decide alone, then those of conjunctions, in pairs of
+    /// chunks.
+    pub ends: [u16; 8],
+    /// Source ranges, IPv4.
+    pub source4: AuthRun,
+    /// Source ranges, IPv6: three words each.
+    pub source6: AuthRun,
+    /// Destination ranges, IPv4.
+    pub destination4: AuthRun,
+    /// Destination ranges, IPv6: three words each.
+    pub destination6: AuthRun,
+    /// Destination ports.
+    pub port: AuthRun,
+    /// Identities by number.
+    pub identities: AuthRun,
+    /// The row of a source without identity.
+    pub nobody: u32,
+    /// The row that marks the last bit of each rule.
+    pub rule_ends: u32,
+    /// The row that marks the last bit of each group.
+    pub group_ends: u32,
+    /// Words that the set may grow to.
+    pub words_room: u32,
+    /// Chunks that the set may grow to.
+    pub chunks_room: u32,
+    /// Zero.
+    pub pad: u32,
+}
+
+impl AuthSetRecord {
+    /// The record is in use.
+    pub const VALID: u64 = 1;
+    /// Policies of action ALLOW apply.
+    pub const ALLOWS: u64 = 2;
+    /// Dry-run ones do.
+    pub const DRY_ALLOWS: u64 = 4;
+}
+
+/// Value of `kmesh_auth_bits`: 512 bits of a row.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub struct AuthChunk(pub [u64; 8]);
+
+/// Key of `host_dialled`: a connection that the host opened, or a pod to itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub struct DialledKey {
+    /// Of the network namespace that dialled.
+    pub cookie: u64,
+    /// Its address, network order; IPv4 as `::ffff:a.b.c.d`.
+    pub source: [u8; 16],
+    /// The address it dialled.
+    pub destination: [u8; 16],
+    /// Its port, network order.
+    pub source_port: [u8; 2],
+    /// The port it dialled, network order.
+    pub port: [u8; 2],
+    /// Zero.
+    pub pad: u32,
+}
+
+impl DialledKey {
+    /// The key of a connection that namespace `cookie` opens; ports in host order.
+    #[must_use]
+    pub fn new(cookie: u64, source: (IpAddr, u16), destination: (IpAddr, u16)) -> Self {
+        Self {
+            cookie,
+            source: mapped(source.0),
+            destination: mapped(destination.0),
+            source_port: source.1.to_be_bytes(),
+            port: destination.1.to_be_bytes(),
+            pad: 0,
+        }
+    }
+
+    /// The value that says it was dialled so many seconds after boot (`CLOCK_MONOTONIC`).
+    #[must_use]
+    pub fn word(&self, seconds: u32) -> u64 {
+        let mut words = [0; 12];
+        for (word, bytes) in words.iter_mut().zip(bytemuck::bytes_of(self).chunks_exact(4)) {
+            *word = u32::from_ne_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
+        }
+        u64::from(tag32(&words)) | u64::from(seconds) << 32
+    }
+}
+
+/// An element of `kmesh_denials`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub struct DenialRecord {
+    /// `CLOCK_MONOTONIC`, nanoseconds.
+    pub time: u64,
+    /// Of the pod's network namespace.
+    pub cookie: u64,
+    /// Network order; IPv4 as `::ffff:a.b.c.d`.
+    pub source: [u8; 16],
+    /// Likewise.
+    pub destination: [u8; 16],
+    /// The source's identity; 0 is none.
+    pub who: u32,
+    /// Network order.
+    pub source_port: [u8; 2],
+    /// Host order.
+    pub port: u16,
+    /// The policy set.
+    pub set: u16,
+    /// The counter that it counted into.
+    pub why: u16,
+    /// Zero.
+    pub pad: u32,
+}
+
+const _: () = {
+    assert!(size_of::<AuthSetRecord>() == 104);
+    assert!(size_of::<AuthChunk>() == 64);
+    assert!(size_of::<DialledKey>() == 48);
+    assert!(size_of::<DenialRecord>() == 64);
+};
