@@ -291,9 +291,11 @@ lose_address() {
 
 @test "verify: a rollback that waits, and a file that a dead process left, are warnings" {
     installed
-    mkdir -p "$KMESH_STATE_DIR"
+    in_node "$KMESH_BIN/kmeshctl" restore "$UNDER_TEST" --rollback-after 1h 3>&- 4>&-
+    finds warning "waits to be confirmed"
+    ctl restore --confirm
     echo '{}' >"$KMESH_STATE_DIR/rollback.json"
-    finds warning "files: $KMESH_STATE_DIR/rollback.json: a restore waits to be confirmed"
+    finds warning "files: $KMESH_STATE_DIR/rollback.json: missing field"
     rm "$KMESH_STATE_DIR/rollback.json"
     # Beyond the largest process id.
     echo half >"$KMESH_STATE_DIR/.snapshot.json.4194305"
