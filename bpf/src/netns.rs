@@ -3,7 +3,7 @@
 //! It refuses to call a namespace dead from where it cannot see: in a pid namespace of its own,
 //! most processes are out of sight.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -90,25 +90,46 @@ pub fn alive_cookies() -> Result<HashSet<u64>, NetnsError> {
     if own.as_os_str() != INITIAL_PID_NAMESPACE {
         return Err(NetnsError::OutOfSight);
     }
-    let found = namespaces().map_err(NetnsError::List)?;
     // One thread enters them all; it ends here, so nobody notices where it was last.
     std::thread::scope(|scope| {
-        let entering = scope.spawn(|| found.values().filter_map(|path| alive(path)).collect());
+        let entering = scope.spawn(|| {
+            let mut seen = Seen::default();
+            look_around(&mut seen).map(|()| seen.cookies)
+        });
         entering.join().unwrap_or_else(|_| {
             Err(NetnsError::List(io::Error::other("the thread inside a namespace panicked")))
         })
     })
 }
 
-/// The cookie of a namespace that was seen a moment ago; `None` if it is gone since, or a
-/// namespace of another kind.
-fn alive(path: &Path) -> Option<Result<u64, NetnsError>> {
-    let namespace = open(path).ok()?;
-    let cookie = cookie_inside(&namespace);
-    if cookie.as_ref().is_err_and(|error| error.raw_os_error() == Some(libc::EINVAL)) {
-        return None;
+/// Namespaces that were found alive.
+#[derive(Default)]
+struct Seen {
+    inodes: HashSet<u64>,
+    cookies: HashSet<u64>,
+}
+
+impl Seen {
+    /// Enters the namespace at `path`, unless it was entered before. Each is entered where it is
+    /// found: a path by a process that ends a moment later must not hide the other ways to it.
+    fn note(&mut self, path: &Path) -> Result<(), NetnsError> {
+        let known = std::fs::metadata(path).map(|said| self.inodes.contains(&said.ino()));
+        if !known.is_ok_and(|known| !known) {
+            return Ok(());
+        }
+        let opened = File::open(path).and_then(|file| Ok((file.metadata()?.ino(), file)));
+        let Ok((inode, file)) = opened else {
+            return Ok(());
+        };
+        match cookie_inside(&file.into()) {
+            Ok(cookie) => drop(self.cookies.insert(cookie)),
+            // A namespace of another kind.
+            Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {}
+            Err(source) => return Err(NetnsError::Cookie { path: path.to_owned(), source }),
+        }
+        self.inodes.insert(inode);
+        Ok(())
     }
-    Some(cookie.map_err(|source| NetnsError::Cookie { path: path.to_owned(), source }))
 }
 
 fn open(path: &Path) -> Result<OwnedFd, NetnsError> {
@@ -123,33 +144,43 @@ fn cookie_inside(namespace: &OwnedFd) -> io::Result<u64> {
     netns_cookie(&inside)
 }
 
-/// Paths of the namespaces in sight, by inode.
-fn namespaces() -> io::Result<HashMap<u64, PathBuf>> {
-    let mut found = HashMap::new();
+/// Enters every namespace in sight.
+fn look_around(seen: &mut Seen) -> Result<(), NetnsError> {
     let mut mount_namespaces = HashSet::new();
-    let namespace_device = std::fs::metadata("/proc/self/ns/net")?.dev();
-    for pid in numbers(Path::new("/proc"))? {
+    let own = std::fs::metadata("/proc/self/ns/net").map_err(NetnsError::List)?;
+    for pid in numbers(Path::new("/proc")).map_err(NetnsError::List)? {
         let process = PathBuf::from(format!("/proc/{pid}"));
         for task in numbers(&process.join("task")).unwrap_or_default() {
-            note(&mut found, process.join(format!("task/{task}/ns/net")));
+            seen.note(&process.join(format!("task/{task}/ns/net")))?;
         }
         for descriptor in numbers(&process.join("fd")).unwrap_or_default() {
             let path = process.join(format!("fd/{descriptor}"));
-            if may_be_namespace(&path, namespace_device) {
-                note(&mut found, path);
+            if may_be_namespace(&path, own.dev()) {
+                seen.note(&path)?;
             }
         }
-        let mount_namespace = std::fs::metadata(process.join("ns/mnt")).map(|said| said.ino());
-        if mount_namespace.is_ok_and(|inode| mount_namespaces.insert(inode)) {
-            for mount in mounts::of(Some(pid)).unwrap_or_default() {
-                if mount.fs_type == "nsfs" && is_namespace(&mount.root) {
-                    let inside = mount.mount_point.strip_prefix("/").unwrap_or(&mount.mount_point);
-                    note(&mut found, process.join("root").join(inside));
-                }
+        let mount_namespace = || std::fs::metadata(process.join("ns/mnt")).map(|said| said.ino());
+        let Ok(inode) = mount_namespace() else {
+            continue;
+        };
+        if mount_namespaces.contains(&inode) {
+            continue;
+        }
+        let Ok(mounts) = mounts::of(Some(pid)) else {
+            continue;
+        };
+        for mount in mounts {
+            if mount.fs_type == "nsfs" && is_namespace(&mount.root) {
+                let inside = mount.mount_point.strip_prefix("/").unwrap_or(&mount.mount_point);
+                seen.note(&process.join("root").join(inside))?;
             }
+        }
+        // Where the process ended meanwhile, its mounts were not all seen: another one's will be.
+        if mount_namespace().is_ok_and(|after| after == inode) {
+            mount_namespaces.insert(inode);
         }
     }
-    Ok(found)
+    Ok(())
 }
 
 /// Whether a descriptor is of a namespace, of whatever kind. One that was opened by a path shows
@@ -167,12 +198,6 @@ fn may_be_namespace(descriptor: &Path, device: u64) -> bool {
 
 fn is_namespace(text: &str) -> bool {
     text.starts_with("net:[")
-}
-
-fn note(found: &mut HashMap<u64, PathBuf>, path: PathBuf) {
-    if let Ok(said) = std::fs::metadata(&path) {
-        found.entry(said.ino()).or_insert(path);
-    }
 }
 
 /// Names of entries that are numbers.
