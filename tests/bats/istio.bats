@@ -209,6 +209,29 @@ teardown() {
     eventually 10 names_only a b c
 }
 
+@test "an answer above gRPC's 4 MB is taken; a change of one is a write of few" {
+    town
+    client_mesh
+    plane_start
+    plane_tell '{"many":{"services":800,"endpoints":25}}'
+    plane_web a b
+    daemon_start --xds "$XDS" --max-workloads 40000 --max-endpoints 60000 --max-frontends 60000 \
+        --max-names 200000 --max-services 4000
+    daemon_ready 60
+    names_only a b
+    metric_is kmesh_workloads 20003
+    local written
+    written=$(metric kmesh_map_elements_written_total)
+    plane_remove a
+    eventually 10 names_only b
+    [ $(($(metric kmesh_map_elements_written_total) - written)) -lt 12 ]
+    # Too small a limit is said, with the option that raises it.
+    daemon_stop KILL
+    daemon_start --xds "$XDS" --xds-max-response 1
+    eventually 60 log_says "Raise --xds-max-response"
+    names_only b
+}
+
 # ---- TLS ----
 
 @test "TLS with a token; both are read anew when they rotate" {
