@@ -190,7 +190,8 @@ END
     left_by_daemon
     ids=$(kernel_ids)
     bg sleeper node_exec unshare --mount --propagation private sleep 600
-    eventually 5 grep -qs "$W/bpf" "/proc/$(bg_pid sleeper)/mountinfo"
+    # Its namespace is apart once it is sleep: before, it sees the same mounts because it is in ours.
+    eventually 5 grep -qx sleep "/proc/$(bg_pid sleeper)/comm"
     umount "$W/bpf"
     run -0 ctl purge --yes
     [[ $output == *"unpin /proc/$(bg_pid sleeper)/root$W/bpf/kmesh/maps/kmesh_meta"* ]]
