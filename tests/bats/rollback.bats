@@ -83,6 +83,24 @@ nothing_pending() {
     nothing_pending
 }
 
+@test "pods that the restore enrolled are taken back" {
+    left_by_daemon
+    ctl purge --yes
+    jq '.pods = [] | del(.checksum)' "$UNDER_TEST" >"$W/none.json"
+    ctl restore "$W/none.json"
+    tables_say >"$W/old.json"
+    restore "$UNDER_TEST" --rollback-after 1s
+    eventually 15 says_old
+    eventually 5 nothing_pending
+    restore "$UNDER_TEST" --rollback-after 1h
+    ctl dump pods -o json | jq -e '.pods | length == 1'
+    restore --rollback
+    says_old
+    nothing_pending
+    is_good
+    [ -z "$(find "$KMESH_BPF_ROOT/pods" -mindepth 1)" ]
+}
+
 @test "until it is confirmed nobody else writes, and everybody is told" {
     two_states
     restore "$W/new.yaml" --rollback-after 1h

@@ -21,7 +21,7 @@ use crate::boot::{self, BootError};
 use crate::files::{self, FileError};
 use crate::kernel::Kernel;
 use crate::pending::{self, Enrolled, Pending, Process, Stage, Unreadable};
-use crate::pins::Root;
+use crate::pins::{self, PinsError, Root};
 use crate::places::{ROLLBACK, ROLLBACK_CONFIRMED, ROLLBACK_GOING, ROLLBACK_STATE};
 use crate::pods::{self, PodsError};
 use crate::restore::{self, Place, RestoreError, Restored, Wanted};
@@ -152,9 +152,19 @@ pub fn go_back(
     let snapshot = Snapshot::read(from, &origin).map_err(RollbackError::State)?;
     let wanted = Wanted::new(snapshot, Vec::new(), None).map_err(RollbackError::Restore)?;
     let new: Vec<_> = pending.enrols.iter().map(|pod| (pod.cookie, pod.uid.as_str())).collect();
-    pods::take_back(k, place.root, &new).map_err(RollbackError::Pods)?;
-    let restored =
-        restore::run(k, place, wanted, &mut |_, _| {}).map_err(RollbackError::Restore)?;
+    let restore = |k: &mut dyn Kernel, wanted| {
+        restore::run(k, place, wanted, &mut |_, _| {}).map_err(RollbackError::Restore)
+    };
+    if !new.is_empty() {
+        match pins::open_existing(k, place.root) {
+            Ok(()) => {}
+            // The restore mends it.
+            Err(PinsError::Missing { .. }) => drop(restore(k, wanted.clone())?),
+            Err(why) => return Err(RollbackError::Restore(RestoreError::Pins(why))),
+        }
+        pods::take_back(k, place.root, &new).map_err(RollbackError::Pods)?;
+    }
+    let restored = restore(k, wanted)?;
     forget(state_dir)?;
     Ok(restored)
 }
