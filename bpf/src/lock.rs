@@ -9,6 +9,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use procfs::LockType;
 use procfs::process::{MountInfo, MountOptFields};
@@ -27,6 +28,8 @@ const BPFFS: &str = "/sys/fs/bpf";
 const HOSTS_BPFFS: &str = "/proc/1/root/sys/fs/bpf";
 /// How often the root is locked anew because it was replaced meanwhile.
 const ATTEMPTS: u32 = 10;
+/// Between two looks for a holder who is not seen.
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// The lock of the one writer; released by drop, and by the process' end however it ends.
 #[derive(Debug)]
@@ -170,16 +173,20 @@ pub fn holder(root: &Root) -> Result<Option<Holder>, LockError> {
 /// Takes the lock; `None` when the directory at the path is another one by then.
 fn try_lock(root: &Root) -> Result<Option<WriterLock>, LockError> {
     let dir = File::open(root.path()).map_err(|source| on(root, "open", source))?;
-    match flock(&dir, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => {}
-        Err(Errno::WOULDBLOCK) => {
-            // Gone between the two questions, or in another pid namespace: held, by whom unknown.
-            let holder = holder(root)?.unwrap_or_else(|| describe(None));
+    for _ in 0..ATTEMPTS {
+        match flock(&dir, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return of_path(dir, root),
+            Err(Errno::WOULDBLOCK) => {}
+            Err(error) => return Err(on(root, "lock", error.into())),
+        }
+        // Nobody: gone between the two questions, so that the lock may be had now.
+        if let Some(holder) = holder(root)?.filter(|holder| !holder.command.is_empty()) {
             return Err(LockError::Held { root: root.path().to_owned(), holder });
         }
-        Err(error) => return Err(on(root, "lock", error.into())),
+        std::thread::sleep(PAUSE);
     }
-    of_path(dir, root)
+    let holder = holder(root)?.unwrap_or_else(|| describe(None));
+    Err(LockError::Held { root: root.path().to_owned(), holder })
 }
 
 /// The lock, if the directory that was locked is the one at the path.

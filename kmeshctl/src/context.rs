@@ -134,6 +134,12 @@ impl Context {
         {
             return anyhow::anyhow!("{pending}");
         }
+        if *pid == 0 {
+            return anyhow::anyhow!(
+                "a process that cannot be seen from here (in another pid namespace, or at its end) \
+                 writes the tables now; run this again, or where that process is"
+            );
+        }
         anyhow::anyhow!(
             "{command} (pid {pid}) writes the tables now, and would undo what is written beside \
              it; wait for its end, or end it: kill -TERM {pid} (what is in force stays in force), \

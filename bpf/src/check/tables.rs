@@ -202,12 +202,23 @@ impl Checker<'_> {
         }
         if have.frontends.of(FrontendKey::WORKLOAD, index).next().is_none() {
             let used = self.used.get_or_insert_with(|| backends_in_use(have));
-            let problem = if used.contains(&index) {
-                "no address leads to it: as a source it has no identity, and its waypoint is passed by"
+            if used.contains(&index) {
+                let problem = "no address leads to it: as a source it has no identity, and its waypoint is passed by";
+                self.say("references", object(), problem);
             } else {
-                "unreferenced: no address, service or pod leads to it"
-            };
-            self.say("references", object(), problem);
+                self.unreferenced(object());
+            }
+        }
+    }
+
+    /// Records are written before what leads to them: in an unfinished transaction one that
+    /// nothing leads to yet is no fault.
+    fn unreferenced(&mut self, object: String) {
+        self.say("references", object, "unreferenced: no address, service or pod leads to it");
+        if self.have.consistency() != Consistency::Settled
+            && let Some(last) = self.findings.last_mut()
+        {
+            last.severity = Severity::Warning;
         }
     }
 

@@ -52,7 +52,11 @@ pub fn run(ctx: &Context, args: &Dump, out: &mut dyn Write) -> anyhow::Result<En
     let have = read(ctx, &kernel)?;
     let end = consistency(ctx, &have)?;
     let pods = pod_entries(&kernel, &ctx.root)?;
-    let about = About::of(&have, Some(node_name()));
+    let mut about = About::of(&have, Some(node_name()));
+    if !matches!(end, End::Good) {
+        // Beside a writer in the middle of a transaction an unchanged generation proves nothing.
+        about.consistent = Some(false);
+    }
     let listing = Listing::new(&have);
     if let (What::All, Some(format)) = (args.what, args.output.of_snapshot()) {
         listing.write(about, Some(&pods), format, out)?;

@@ -55,6 +55,10 @@ fn open_id(id: Id) -> io::Result<OwnedFd> {
     }
 }
 
+fn being_made(error: io::Error) -> io::Result<Option<OwnedFd>> {
+    if error.raw_os_error() == Some(libc::EAGAIN) { Ok(None) } else { Err(error) }
+}
+
 fn name_text(name: &[u8; 16]) -> String {
     let end = name.iter().position(|byte| *byte == 0).unwrap_or(name.len());
     String::from_utf8_lossy(&name[..end]).into_owned()
@@ -168,7 +172,8 @@ impl Objects for Linux {
 
     fn by_id(&self, id: Id) -> Result<Option<Pinned>, KernelError> {
         let failed = on_system(|| format!("open {id:?}"));
-        let Some(fd) = absent(open_id(id)).map_err(&failed)? else {
+        // EAGAIN: a link that somebody is just making; it has no id yet, and is none of ours.
+        let Some(fd) = absent(open_id(id)).or_else(being_made).map_err(&failed)? else {
             return Ok(None);
         };
         said(fd.as_fd()).map(Some).map_err(failed)
