@@ -93,6 +93,10 @@ proof-crash: build
 proof-kills KILLS="200": build
     unshare --mount tests/kills/run {{ KILLS }}
 
+# Damaged and hostile snapshots: refused by name, or restored to exactly what they say. N of N.
+proof-fuzz CASES="5000":
+    KMESH_FUZZ_CASES={{ CASES }} cargo test --locked -p kmesh-bpf --test snapshot_fuzz -- --nocapture | grep -oE '[0-9]+ refused by name, .* [0-9]+ of [0-9]+$'
+
 # Remove everything that was built.
 clean:
     cargo clean
