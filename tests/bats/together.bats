@@ -35,7 +35,8 @@ tables_say() {
 at_work() {
     local name=$1 call=$2 number=$3
     shift 3
-    bg "$name" node_exec strace -D -qq -e "trace=$call" -o "$W/$name.strace" \
+    rm -f "$W/$name.strace"
+    bg "$name" node_exec strace -qq -e "trace=$call" -o "$W/$name.strace" \
         -e "inject=$call:signal=STOP:when=$number" "$KMESH_BIN/kmeshctl" "$@"
     eventually 10 is_stopped "$name"
 }
@@ -45,12 +46,21 @@ is_stopped() {
     bg_alive "$1" || fail "$1 ended before it was stopped"
 }
 
+# The process that strace runs.
+worker() {
+    pgrep -P "$(bg_pid "$1")"
+}
+
 # Goes on, and must end well.
 goes_on() {
-    kill -CONT "$(bg_pid "$1")"
-    eventually 20 is_over "$1"
+    eventually 20 over_after_cont "$1"
     stop_bg "$1"
     [ "$STATUS" -eq 0 ] || fail "$1: exit status $STATUS: $(<"$W/log/$1")"
+}
+
+over_after_cont() {
+    kill -CONT "$(worker "$1")" || true
+    is_over "$1"
 }
 
 is_over() {
@@ -80,9 +90,9 @@ lock_is_free() {
     ctl restore "$UNDER_TEST"
     at_work first bpf "$write" restore "$W/new.yaml"
     run -2 ctl restore "$UNDER_TEST"
-    [[ $output == *"(pid $(bg_pid first)) writes the tables now"* ]]
+    [[ $output == *"(pid $(worker first)) writes the tables now"* ]]
     run -2 ctl restore "$UNDER_TEST" --rollback-after 1h
-    [[ $output == *"(pid $(bg_pid first)) writes the tables now"* ]]
+    [[ $output == *"(pid $(worker first)) writes the tables now"* ]]
     [ ! -e "$KMESH_STATE_DIR/rollback.json" ]
     # Who only looks is told, and not kept waiting.
     run -1 ctl verify
@@ -127,7 +137,7 @@ lock_is_free() {
     ctl restore "$UNDER_TEST"
     at_work first bpf "$write" restore "$W/new.yaml"
     run -2 ctl purge --yes
-    [[ $output == *"(pid $(bg_pid first)) is running"*"--stop-daemon"* ]]
+    [[ $output == *"(pid $(worker first)) is running"*"--stop-daemon"* ]]
     goes_on first
     is_good --against "$W/new.yaml"
 }
@@ -139,9 +149,9 @@ lock_is_free() {
         ids=$(kernel_ids)
         at_work first unlink,unlinkat "$at" purge --yes
         run -2 ctl restore "$UNDER_TEST"
-        [[ $output == *"(pid $(bg_pid first)) writes the tables now"* ]]
+        [[ $output == *"(pid $(worker first)) writes the tables now"* ]]
         run -2 ctl purge --yes
-        [[ $output == *"(pid $(bg_pid first))"* ]]
+        [[ $output == *"(pid $(worker first))"* ]]
         goes_on first
         nothing_left "$ids"
         [ ! -e "$KMESH_BPF_ROOT" ]
