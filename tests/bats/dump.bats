@@ -200,6 +200,7 @@ END
     local meta
     meta=$(element kmesh_meta 0)
     set_element kmesh_meta 0 "${meta:0:48}07${meta:50}"
+    # shellcheck disable=SC2016 # marks of Markdown
     awk '/^## Views/ { on = 1 } on && /^\| `/ { print $0 }' "$REPOSITORY/docs/snapshot.md" |
         cut -d '|' -f 2 | grep -o '`[^`]*`' | tr -d '`' | sort >"$W/told"
     for what in maps programs links; do

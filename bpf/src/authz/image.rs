@@ -2,7 +2,7 @@
 //!
 //! `words` goes to `kmesh_auth_word`, `bits` to `kmesh_auth_bits`, the header becomes the set's
 //! record; all places in them are relative to the set's own, so that an image fits anywhere.
-//! [`Image::decide`] reads it exactly as `prog/authz.h` does.
+//! [`Image::decide`] reads it exactly as `prog/authz_set.h` does.
 
 use std::net::IpAddr;
 use std::ops::Range;

@@ -17,6 +17,7 @@ mod mapping;
 mod objects;
 mod raw;
 mod run;
+mod said;
 mod sys;
 mod tables;
 

@@ -2,13 +2,14 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use rustix::fs::{FlockOperation, flock, statfs};
 
 use super::elements::Shape;
+use super::said::{link_said, map_said, prog_said, said};
 use super::sys::{self, ObjectKind};
 use super::{Linux, Opened, links, load, raw};
 use crate::kernel::{
@@ -57,56 +58,6 @@ fn open_id(id: Id) -> io::Result<OwnedFd> {
 
 fn being_made(error: io::Error) -> io::Result<Option<OwnedFd>> {
     if error.raw_os_error() == Some(libc::EAGAIN) { Ok(None) } else { Err(error) }
-}
-
-fn name_text(name: &[u8; 16]) -> String {
-    let end = name.iter().position(|byte| *byte == 0).unwrap_or(name.len());
-    String::from_utf8_lossy(&name[..end]).into_owned()
-}
-
-fn map_said(fd: BorrowedFd<'_>) -> io::Result<MapInfo> {
-    let said = sys::map_info(fd)?;
-    Ok(MapInfo {
-        id: said.id,
-        kind: said.kind,
-        key_size: said.key_size,
-        value_size: said.value_size,
-        max_entries: said.max_entries,
-        flags: said.flags,
-        name: name_text(&said.name),
-    })
-}
-
-fn prog_said(fd: BorrowedFd<'_>) -> io::Result<ProgInfo> {
-    let (said, map_ids) = sys::prog_info(fd)?;
-    Ok(ProgInfo {
-        id: said.id,
-        kind: said.kind,
-        name: name_text(&said.name),
-        tag: u64::from_be_bytes(said.tag),
-        map_ids,
-        verified_insns: said.verified_insns,
-    })
-}
-
-fn link_said(fd: BorrowedFd<'_>) -> io::Result<LinkInfo> {
-    let said = sys::link_info(fd)?;
-    Ok(LinkInfo {
-        id: said.id,
-        kind: said.kind,
-        prog_id: said.prog_id,
-        cgroup_id: said.cgroup_id,
-        attach_type: said.attach_type,
-    })
-}
-
-fn said(fd: BorrowedFd<'_>) -> io::Result<Pinned> {
-    match sys::kind_of(fd)? {
-        Some(ObjectKind::Map) => map_said(fd).map(Pinned::Map),
-        Some(ObjectKind::Prog) => prog_said(fd).map(Pinned::Prog),
-        Some(ObjectKind::Link) => link_said(fd).map(Pinned::Link),
-        None => Err(io::Error::new(io::ErrorKind::InvalidData, "not a map, program or link")),
-    }
 }
 
 fn entry_kind(entry: &fs::DirEntry) -> io::Result<EntryKind> {
