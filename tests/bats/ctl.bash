@@ -59,6 +59,11 @@ END
     COOKIE=$(jq -e '.pods[0].cookie' "$UNDER_TEST")
 }
 
+# What the tables say, without what every write changes.
+tables_say() {
+    ctl dump all -o json | jq -S '{settings, services, workloads, pods}'
+}
+
 # verify must give exactly this one finding, and exit as its severity says.
 finds() {
     local severity=$1 text=$2 status=0 lines

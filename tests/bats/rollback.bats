@@ -21,11 +21,6 @@ two_states() {
     tables_say >"$W/old.json"
 }
 
-# What the tables say, without what every write changes.
-tables_say() {
-    ctl dump all -o json | jq -S '{settings, services, workloads, pods}'
-}
-
 # In a cgroup of this world, so that whatever stays behind ends with it.
 restore() {
     in_node "$KMESH_BIN/kmeshctl" restore "$@" 3>&- 4>&-

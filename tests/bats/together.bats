@@ -26,11 +26,6 @@ END
     tables_say >"$W/old.json"
 }
 
-# What the tables say, without what every write changes.
-tables_say() {
-    ctl dump all -o json | jq -S '{settings, services, workloads, pods}'
-}
-
 # at_work NAME CALL N VERB…: a verb that stops as it enters its N-th such system call.
 at_work() {
     local name=$1 call=$2 number=$3
