@@ -31,6 +31,7 @@
 #define KMESH_MAX_NAMES 98304
 #define KMESH_MAX_PODS 4096
 #define KMESH_MAX_SOCKETS 16384
+#define KMESH_MAX_POLICIES 4096
 #define KMESH_MAX_AUTH_SETS 512
 #define KMESH_MAX_AUTH_WORDS 131072
 #define KMESH_MAX_AUTH_CHUNKS 8192
@@ -135,11 +136,12 @@ struct kmesh_backend {
 	__u16 name_len;     /* bytes */
 	__u16 identity_len; /* bytes; 0 = no identity */
 	__u32 who;          /* the identity's number in policy sets; 0 = none */
-	__u32 _pad[2];
+	__u32 policies;     /* first chunk: the policies that name it, a JSON list */
+	__u32 policies_len; /* bytes; 0 = none name it */
 };
 
 /* ---- kmesh_names: array -> struct kmesh_name ----
- * A name is a run of chunks; unused bytes of its last chunk are zero. */
+ * A name or text is a run of chunks; unused bytes of its last chunk are zero. */
 #define KMESH_NAME_CHUNK 64
 #define KMESH_NAME_MAX 512 /* bytes of one name: 8 chunks */
 struct kmesh_name {
@@ -158,6 +160,24 @@ enum kmesh_manager_flag {
 };
 #define KMESH_POLICY_NONE 0      /* no policy applies: everybody may connect */
 #define KMESH_POLICY_WAIT 0xffff /* nobody may until the model knows the pod */
+
+/* ---- kmesh_policy: array -> struct kmesh_policy; for user space, under the generation ---- */
+
+enum kmesh_policy_flag {
+	KMESH_POLICY_VALID = 1, /* the record is in use */
+};
+
+/* 24 bytes. A version of an authorization policy: immutable while it is in use. A
+ * changed policy is another record, so that a set says by its records what it was
+ * compiled from. */
+struct kmesh_policy {
+	__u32 flags;    /* enum kmesh_policy_flag */
+	__u32 name;     /* first chunk in kmesh_names: "namespace/name" */
+	__u32 text;     /* first chunk: the policy as JSON */
+	__u32 text_len; /* bytes */
+	__u16 name_len; /* bytes */
+	__u16 _pad[3];
+};
 
 /* ---- authorization: kmesh_auth_set, kmesh_auth_word, kmesh_auth_bits ----
  * docs/authorization.md. All of a set is immutable while a pod's word names it,
@@ -195,7 +215,7 @@ enum kmesh_auth_flag {
 	KMESH_AUTH_DRY_ALLOWS = 4, /* dry-run ones do */
 };
 
-/* 104 bytes. */
+/* 112 bytes. */
 struct kmesh_auth_set {
 	__u64 flags;  /* enum kmesh_auth_flag */
 	__u32 words;  /* the set's first word in kmesh_auth_word */
@@ -215,6 +235,10 @@ struct kmesh_auth_set {
 	/* room for the set to grow in, for user space */
 	__u32 words_room;
 	__u32 chunks_room;
+	/* what it was compiled from, for user space: first chunk of a JSON list of
+	 * indices into kmesh_policy, and its bytes */
+	__u32 policies;
+	__u32 policies_len;
 	__u32 _pad;
 };
 
@@ -377,7 +401,8 @@ _Static_assert(sizeof(struct kmesh_frontend_key) == 20, "kmesh_frontend_key");
 _Static_assert(sizeof(struct kmesh_service) == 32, "kmesh_service");
 _Static_assert(sizeof(struct kmesh_backend) == 64, "kmesh_backend");
 _Static_assert(sizeof(struct kmesh_auth_chunk) == 64, "kmesh_auth_chunk");
-_Static_assert(sizeof(struct kmesh_auth_set) == 104, "kmesh_auth_set");
+_Static_assert(sizeof(struct kmesh_auth_set) == 112, "kmesh_auth_set");
+_Static_assert(sizeof(struct kmesh_policy) == 24, "kmesh_policy");
 _Static_assert(sizeof(struct kmesh_dialled_key) == 48, "kmesh_dialled_key");
 _Static_assert(sizeof(struct kmesh_denial) == 64, "kmesh_denial");
 _Static_assert(sizeof(struct kmesh_name) == KMESH_NAME_CHUNK, "kmesh_name");

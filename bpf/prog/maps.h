@@ -4,7 +4,7 @@
  * value, flags, default limit. Each is pinned by its name, and user space makes
  * it: a program is loaded against maps that are pinned already, so it never
  * brings one of its own. The large arrays can be mapped, so that user space reads
- * them without a call for each element. kmesh_names and kmesh_meta are here for their types;
+ * them without a call for each element. kmesh_names, kmesh_policy and kmesh_meta are here for their types;
  * no program reads them.
  */
 #ifndef KMESH_MAPS_H
@@ -107,6 +107,15 @@ struct {
 	__type(key, __u32);
 	__type(value, __u64);
 } kmesh_stats SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, KMESH_MAX_POLICIES);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+	__type(key, __u32);
+	__type(value, struct kmesh_policy);
+} kmesh_policy SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);

@@ -9,6 +9,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::authz::Policy;
+
 /// A name: `namespace/hostname`, a workload's uid, an identity. Shared, never copied.
 pub type Name = Arc<str>;
 
@@ -161,6 +163,9 @@ pub struct Workload {
     pub identity: Option<Name>,
     /// It is itself a waypoint: its connections meet none.
     pub is_waypoint: bool,
+    /// The authorization policies that name it (`namespace/name`): of those whose scope is a
+    /// selector, only these apply to it. A set: sorted, each once.
+    pub policies: Vec<Name>,
 }
 
 /// The metadata format of waypoint connections.
@@ -193,10 +198,17 @@ pub struct Change {
     pub services: Vec<(ServiceKey, Option<Service>)>,
     /// Workloads by uid: new content, or `None` to remove.
     pub workloads: Vec<(Name, Option<Workload>)>,
+    /// Authorization policies by `namespace/name`: new content, or `None` to remove.
+    pub policies: Vec<(Name, Option<Arc<Policy>>)>,
+    /// Workloads that are about to be enrolled here: the policy set of each shall be in the
+    /// tables before its pod's word names it.
+    pub pods: Vec<Name>,
     /// New settings, if they shall change.
     pub settings: Option<Settings>,
     /// `services` is everything: what it does not name is removed.
     pub all_services: bool,
     /// `workloads` is everything: what it does not name is removed.
     pub all_workloads: bool,
+    /// `policies` is everything: what it does not name is removed.
+    pub all_policies: bool,
 }

@@ -24,6 +24,7 @@ const LIMITS: Limits = Limits {
     names: 64,
     pods: 8,
     sockets: 8,
+    policies: 16,
     policy_sets: 8,
     policy_words: 4096,
     policy_chunks: 256,

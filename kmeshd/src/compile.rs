@@ -241,6 +241,7 @@ fn workload(desired: &Desired, uid: &Name) -> Option<want::Workload> {
         waypoint,
         identity: Some(workload.traits.identity.clone()),
         is_waypoint: is_waypoint(desired, workload),
+        policies: Vec::new(),
     })
 }
 

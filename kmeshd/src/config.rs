@@ -184,6 +184,7 @@ limits! {
     max_names, names, "KMESH_MAX_NAMES", "Pieces of names, of 64 bytes each";
     max_pods, pods, "KMESH_MAX_PODS", "Managed pods of this node";
     max_sockets, sockets, "KMESH_MAX_SOCKETS", "Waypoint connections that have not sent yet";
+    max_policies, policies, "KMESH_MAX_POLICIES", "Authorization policies";
     max_policy_sets, policy_sets, "KMESH_MAX_POLICY_SETS", "Distinct lists of policies that apply to pods of this node";
     max_policy_words, policy_words, "KMESH_MAX_POLICY_WORDS", "Ranges, rows and identities of all policy sets, 8 bytes each";
     max_policy_chunks, policy_chunks, "KMESH_MAX_POLICY_CHUNKS", "Bits of all policy sets, 64 bytes each";

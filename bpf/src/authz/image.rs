@@ -107,6 +107,8 @@ impl Image {
             group_ends: header.group_ends,
             words_room: words.end - words.start,
             chunks_room: chunks.end - chunks.start,
+            policies: 0,
+            policies_len: 0,
             pad: 0,
         }
     }

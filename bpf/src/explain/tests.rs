@@ -70,6 +70,7 @@ fn town(services: Vec<(ServiceKey, Service)>, settings: Settings) -> MemoryKerne
         settings: Some(settings),
         all_services: true,
         all_workloads: true,
+        ..Change::default()
     };
     let mut have = Have::read_locked(&k).expect("tables");
     converge(&mut k, &mut have, &change, &mut |_, _| {}).expect("applied");

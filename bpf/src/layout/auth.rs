@@ -57,6 +57,11 @@ pub struct AuthSetRecord {
     pub words_room: u32,
     /// Chunks that the set may grow to.
     pub chunks_room: u32,
+    /// What it was compiled from: first chunk in `kmesh_names` of a JSON list of indices into
+    /// `kmesh_policy`.
+    pub policies: u32,
+    /// Bytes of that.
+    pub policies_len: u32,
     /// Zero.
     pub pad: u32,
 }
@@ -68,6 +73,29 @@ impl AuthSetRecord {
     pub const ALLOWS: u64 = 2;
     /// Dry-run ones do.
     pub const DRY_ALLOWS: u64 = 4;
+}
+
+/// Value of `kmesh_policy`: a version of an authorization policy, immutable while it is in use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
+#[repr(C)]
+pub struct PolicyRecord {
+    /// [`Self::VALID`] or 0.
+    pub flags: u32,
+    /// First chunk in `kmesh_names` of `namespace/name`.
+    pub name: u32,
+    /// First chunk of the policy as JSON.
+    pub text: u32,
+    /// Bytes of that.
+    pub text_len: u32,
+    /// Bytes of the name.
+    pub name_len: u16,
+    /// Zero.
+    pub pad: [u16; 3],
+}
+
+impl PolicyRecord {
+    /// The record is in use.
+    pub const VALID: u32 = 1;
 }
 
 /// Value of `kmesh_auth_bits`: 512 bits of a row.
@@ -145,7 +173,8 @@ pub struct DenialRecord {
 }
 
 const _: () = {
-    assert!(size_of::<AuthSetRecord>() == 104);
+    assert!(size_of::<AuthSetRecord>() == 112);
+    assert!(size_of::<PolicyRecord>() == 24);
     assert!(size_of::<AuthChunk>() == 64);
     assert!(size_of::<DialledKey>() == 48);
     assert!(size_of::<DenialRecord>() == 64);

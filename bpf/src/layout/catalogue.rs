@@ -1,6 +1,6 @@
 //! The catalogue: which maps, hooks and counters there are, and their shapes.
 
-use super::auth::{AuthChunk, AuthSetRecord, DialledKey};
+use super::auth::{AuthChunk, AuthSetRecord, DialledKey, PolicyRecord};
 use super::record::{BackendRecord, DstRecord, FrontendKey, MetaRecord, NameChunk, ServiceRecord};
 
 /// A map of Kmesh; its name is its pin's name under `maps/`.
@@ -28,6 +28,8 @@ pub enum Map {
     Settings,
     /// Counters by outcome.
     Stats,
+    /// Authorization policies, as text.
+    Policy,
     /// Policy sets.
     AuthSet,
     /// Ranges, identities and rows of policy sets.
@@ -94,7 +96,7 @@ pub(crate) const MMAPABLE: u32 = 1 << 10;
 
 impl Map {
     /// Every map, in the order in which they are created.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 17] = [
         Self::Meta,
         Self::Settings,
         Self::Stats,
@@ -106,6 +108,7 @@ impl Map {
         Self::Manager,
         Self::DstInfo,
         Self::Socket,
+        Self::Policy,
         Self::AuthBits,
         Self::AuthWord,
         Self::AuthSet,
@@ -128,6 +131,7 @@ impl Map {
             Self::Meta => "kmesh_meta",
             Self::Settings => "kmesh_settings",
             Self::Stats => "kmesh_stats",
+            Self::Policy => "kmesh_policy",
             Self::AuthSet => "kmesh_auth_set",
             Self::AuthWord => "kmesh_auth_word",
             Self::AuthBits => "kmesh_auth_bits",
@@ -164,6 +168,7 @@ impl Map {
             Self::Socket => of(MapKind::SockHash, 8, 4, 0),
             Self::Meta => of(MapKind::Array, 4, size_of::<MetaRecord>(), 0),
             Self::Stats => of(MapKind::PerCpuArray, 4, 8, 0),
+            Self::Policy => of(MapKind::Array, 4, size_of::<PolicyRecord>(), MMAPABLE),
             Self::AuthSet => of(MapKind::Array, 4, size_of::<AuthSetRecord>(), 0),
             Self::AuthBits => of(MapKind::Array, 4, size_of::<AuthChunk>(), MMAPABLE),
             Self::HostDialled => of(MapKind::LruHash, size_of::<DialledKey>(), 8, 0),
@@ -182,6 +187,7 @@ impl Map {
             Self::Names => Some("--max-names"),
             Self::Manager => Some("--max-pods"),
             Self::Socket => Some("--max-sockets"),
+            Self::Policy => Some("--max-policies"),
             Self::AuthSet => Some("--max-policy-sets"),
             Self::AuthWord => Some("--max-policy-words"),
             Self::AuthBits => Some("--max-policy-chunks"),
@@ -212,6 +218,8 @@ pub struct Limits {
     pub pods: u32,
     /// `map_of_kmesh_socket`: waypoint connections that have not sent yet.
     pub sockets: u32,
+    /// `kmesh_policy`: authorization policies, and versions of them that a set still stands for.
+    pub policies: u32,
     /// `kmesh_auth_set`: distinct lists of policies that apply to pods of this node.
     pub policy_sets: u32,
     /// `kmesh_auth_word`: what all sets hold in words of 8 bytes.
@@ -230,6 +238,7 @@ impl Default for Limits {
             names: 98_304,
             pods: 4_096,
             sockets: 16_384,
+            policies: 4_096,
             policy_sets: 512,
             policy_words: 131_072,
             policy_chunks: 8_192,
@@ -253,6 +262,7 @@ impl Limits {
             Map::Meta => 1,
             Map::Settings => 8,
             Map::Stats => 32,
+            Map::Policy => self.policies,
             Map::AuthSet => self.policy_sets,
             Map::AuthWord => self.policy_words,
             Map::AuthBits => self.policy_chunks,

@@ -14,6 +14,7 @@ mod word;
 
 pub use auth::{
     AuthChunk, AuthRun, AuthSetRecord, DenialRecord, DialledKey, POLICY_NONE, POLICY_WAIT,
+    PolicyRecord,
 };
 pub(crate) use catalogue::MMAPABLE;
 pub use catalogue::{COUNTERS, Counter, Hook, Limits, Map, MapKind, MapShape};

@@ -136,8 +136,10 @@ pub struct BackendRecord {
     pub identity_len: u16,
     /// The identity's number in policy sets; 0 is none.
     pub who: u32,
-    /// Zero.
-    pub pad: [u32; 2],
+    /// First chunk of the policies that name it: a JSON list of `namespace/name`.
+    pub policies: u32,
+    /// Bytes of that; 0: none names it.
+    pub policies_len: u32,
 }
 
 impl BackendRecord {

@@ -126,7 +126,8 @@ impl<'a> Draft<'a> {
             name_len,
             identity_len,
             who: 0,
-            pad: [0; 2],
+            policies: 0,
+            policies_len: 0,
         })
     }
 

@@ -40,6 +40,7 @@ fn limits() -> Limits {
         names: 120,
         pods: 8,
         sockets: 8,
+        policies: 16,
         policy_sets: 8,
         policy_words: 4096,
         policy_chunks: 256,

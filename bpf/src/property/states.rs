@@ -112,6 +112,7 @@ pub(super) fn state(rolls: &[u8]) -> Change {
         settings: Some(settings),
         all_services: true,
         all_workloads: true,
+        ..Change::default()
     }
 }
 
@@ -135,6 +136,7 @@ fn workloads(dice: &mut Dice<'_>) -> Vec<(Name, Workload)> {
                 [dice.roll(3)]
             .clone(),
             is_waypoint: dice.roll(6) == 0,
+            policies: Vec::new(),
             ..Workload::default()
         };
         if dice.roll(5) == 0 {
@@ -194,6 +196,7 @@ pub(super) fn difference(a: &Change, b: &Change) -> Change {
         settings: b.settings.clone().filter(|_| a.settings != b.settings),
         all_services: false,
         all_workloads: false,
+        ..Change::default()
     }
 }
 

@@ -261,6 +261,7 @@ fn kept_limits(k: &dyn Kernel, root: &Root) -> Limits {
     keep(Map::Names, &mut limits.names);
     keep(Map::Manager, &mut limits.pods);
     keep(Map::Socket, &mut limits.sockets);
+    keep(Map::Policy, &mut limits.policies);
     keep(Map::AuthSet, &mut limits.policy_sets);
     keep(Map::AuthWord, &mut limits.policy_words);
     keep(Map::AuthBits, &mut limits.policy_chunks);

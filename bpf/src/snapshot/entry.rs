@@ -140,12 +140,13 @@ pub(super) fn from_service_entry(entry: ServiceEntry) -> (ServiceKey, Option<Ser
 
 /// A waypoint matters only to those who dial the workload's addresses.
 pub(crate) fn workload_entry(uid: Name, workload: Workload) -> WorkloadEntry {
-    let Workload { v4, v6, addresses, waypoint, identity, is_waypoint } = workload;
+    let Workload { v4, v6, addresses, waypoint, identity, is_waypoint, policies: _ } = workload;
     let waypoint = waypoint.filter(|_| !addresses.is_empty());
     WorkloadEntry { uid, v4, v6, addresses, waypoint, identity, is_waypoint }
 }
 
 pub(super) fn from_workload_entry(entry: WorkloadEntry) -> (Name, Option<Workload>) {
     let WorkloadEntry { uid, v4, v6, addresses, waypoint, identity, is_waypoint } = entry;
-    (uid, Some(Workload { v4, v6, addresses, waypoint, identity, is_waypoint }))
+    let policies = Vec::new();
+    (uid, Some(Workload { v4, v6, addresses, waypoint, identity, is_waypoint, policies }))
 }

@@ -140,6 +140,7 @@ impl Snapshot {
             settings: Some(self.settings),
             all_services: true,
             all_workloads: true,
+            ..Change::default()
         }
     }
 

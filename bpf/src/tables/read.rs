@@ -249,6 +249,7 @@ fn read_limits(k: &dyn Tables) -> Result<Limits, KernelError> {
         names: k.max_entries(Map::Names)?,
         pods: k.max_entries(Map::Manager)?,
         sockets: k.max_entries(Map::Socket)?,
+        policies: k.max_entries(Map::Policy)?,
         policy_sets: k.max_entries(Map::AuthSet)?,
         policy_words: k.max_entries(Map::AuthWord)?,
         policy_chunks: k.max_entries(Map::AuthBits)?,

@@ -325,6 +325,7 @@ impl Have {
             waypoint: waypoint.or_else(|| self.waypoint(record.waypoint_v6, shared)),
             identity,
             is_waypoint: record.word.has(BackendWord::WAYPOINT),
+            policies: Vec::new(),
         }
     }
 

@@ -41,6 +41,7 @@ struct layout {
 	enum kmesh_endpoint_flag endpoint_flag;
 	enum kmesh_backend_flag backend_flag;
 	enum kmesh_manager_flag manager_flag;
+	enum kmesh_policy_flag policy_flag;
 	enum kmesh_auth_action auth_action;
 	enum kmesh_auth_flag auth_flag;
 	struct kmesh_denial denial;

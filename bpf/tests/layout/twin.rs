@@ -6,8 +6,8 @@ use kmesh_bpf::layout::{
     AuthChunk, AuthRun, AuthSetRecord, BackendRecord, BackendWord, COUNTERS, DenialRecord,
     DialledKey, DstRecord, EXEMPT_PORTS, EndpointWord, FrontendKey, FrontendWord, Hook, HookRecord,
     KIND_SERVICE, KIND_WAYPOINT, LAYOUT_VERSION, Limits, MAGIC, ManagerWord, Map, MetaRecord,
-    NAME_CHUNK, NAME_MAX, NameChunk, POLICY_NONE, POLICY_WAIT, SETTINGS, ServiceRecord,
-    ServiceWord, SettingsWords, WaypointWord,
+    NAME_CHUNK, NAME_MAX, NameChunk, POLICY_NONE, POLICY_WAIT, PolicyRecord, SETTINGS,
+    ServiceRecord, ServiceWord, SettingsWords, WaypointWord,
 };
 
 use kmesh_bpf::authz::{CLASSIFIED, ZONES};
@@ -49,7 +49,8 @@ fn structs() -> BTreeMap<String, Struct> {
     twin!(all, BackendRecord, "kmesh_backend", {
         word as "word", v6 as "v6", waypoint_v4 as "waypoint_v4", waypoint_v6 as "waypoint_v6",
         name as "name", identity as "identity", name_len as "name_len",
-        identity_len as "identity_len", who as "who", pad as "_pad",
+        identity_len as "identity_len", who as "who", policies as "policies",
+        policies_len as "policies_len",
     });
     twin!(all, NameChunk, "kmesh_name", { 0 as "bytes" });
     twin!(all, DstRecord, "kmesh_dst", {
@@ -63,7 +64,12 @@ fn structs() -> BTreeMap<String, Struct> {
         source4 as "source4", source6 as "source6", destination4 as "destination4",
         destination6 as "destination6", port as "port", identities as "identities",
         nobody as "nobody", rule_ends as "rule_ends", group_ends as "group_ends",
-        words_room as "words_room", chunks_room as "chunks_room", pad as "_pad",
+        words_room as "words_room", chunks_room as "chunks_room", policies as "policies",
+        policies_len as "policies_len", pad as "_pad",
+    });
+    twin!(all, PolicyRecord, "kmesh_policy", {
+        flags as "flags", name as "name", text as "text", text_len as "text_len",
+        name_len as "name_len", pad as "_pad",
     });
     twin!(all, DialledKey, "kmesh_dialled_key", {
         cookie as "cookie", pad as "_pad",
@@ -161,6 +167,7 @@ fn flags() -> Vec<(String, i64)> {
         ("KMESH_AUTH_DRY_DENY", 2),
         ("KMESH_AUTH_DRY_ALLOW", 3),
         ("KMESH_AUTH_ACTIONS", ZONES as u64 / 2),
+        ("KMESH_POLICY_VALID", PolicyRecord::VALID.into()),
         ("KMESH_AUTH_VALID", AuthSetRecord::VALID),
         ("KMESH_AUTH_ALLOWS", AuthSetRecord::ALLOWS),
         ("KMESH_AUTH_DRY_ALLOWS", AuthSetRecord::DRY_ALLOWS),

@@ -26,6 +26,7 @@ pub const SMALL: Limits = Limits {
     names: 256,
     pods: 16,
     sockets: 16,
+    policies: 16,
     policy_sets: 8,
     policy_words: 4096,
     policy_chunks: 256,
