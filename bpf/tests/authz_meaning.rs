@@ -3,6 +3,7 @@
 mod authz;
 
 use authz::{attempts, identities, policies};
+use ipnet::IpNet;
 use kmesh_bpf::authz::{Action, Match, Policy, judge};
 use proptest::prelude::*;
 
@@ -82,4 +83,39 @@ proptest! {
             prop_assert_eq!(verdict.dry_run.allows(), judge(&all_forced, &connection).allows());
         }
     }
+
+    #[test]
+    fn a_text_says_the_same_policy(all in policies(), attempts in attempts(20)) {
+        let who = identities();
+        let read: Result<Vec<Policy>, String> =
+            all.iter().map(|policy| Policy::from_text(&policy.to_text())).collect();
+        let read = read.map_err(TestCaseError::fail)?;
+        for (policy, read) in all.iter().zip(&read) {
+            prop_assert_eq!(policy.to_text(), read.to_text());
+            prop_assert_eq!(Policy::from_text(&read.to_text()), Ok(read.clone()));
+            let plain = without_mapped(policy.clone());
+            prop_assert_eq!(Policy::from_text(&plain.to_text()), Ok(plain));
+        }
+        for attempt in attempts {
+            let connection = attempt.connection(&who);
+            let (one, other) = (judge(&all, &connection), judge(&read, &connection));
+            prop_assert_eq!(one.allows(), other.allows());
+            prop_assert_eq!(one.dry_run.allows(), other.dry_run.allows());
+        }
+    }
+}
+
+/// The policy with ranges in their one form: a text gives back IPv4 for a mapped IPv6 range.
+fn without_mapped(mut policy: Policy) -> Policy {
+    let plain = |net: &IpNet| !net.to_string().starts_with("::ffff:");
+    for one in policy.groups.iter_mut().flatten().flatten() {
+        for ranges in [&mut one.source_ips, &mut one.destination_ips] {
+            ranges.any.retain(plain);
+            ranges.none.retain(plain);
+            for net in ranges.any.iter_mut().chain(&mut ranges.none) {
+                *net = net.trunc();
+            }
+        }
+    }
+    policy
 }

@@ -10,6 +10,7 @@
 
 mod check;
 mod compile;
+mod document;
 mod image;
 mod judge;
 mod policy;
@@ -21,6 +22,7 @@ mod tests;
 
 pub use check::Problem;
 pub use compile::{Compiled, TooLarge, compile};
+pub use document::Document;
 pub use image::{CLASSIFIED, Chunk, Decision, Header, Image, Run, ZONES};
 pub use judge::{Connection, Hit, Reason, Verdict, judge};
 pub use policy::{Account, Action, Condition, Identity, Match, Policy, Scope, StringMatch};

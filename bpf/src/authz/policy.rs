@@ -7,7 +7,7 @@
 use std::fmt;
 
 use ipnet::{IpNet, Ipv4Net};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::want::Name;
 
@@ -38,7 +38,7 @@ impl StringMatch {
 }
 
 /// A service account, of any trust domain.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Account {
     /// Its namespace.
@@ -106,7 +106,7 @@ impl Match {
 }
 
 /// Where a policy applies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Scope {
     /// To every workload.
     Global,
@@ -117,7 +117,7 @@ pub enum Scope {
 }
 
 /// What a policy does to what it matches.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Action {
     /// Lets it in.
     Allow,

@@ -6,11 +6,12 @@
 use hashbrown::{HashMap, HashSet};
 use std::net::IpAddr;
 
+use kmesh_bpf::authz::Document;
 use kmesh_bpf::layout::NAME_MAX;
 
+use super::Problems;
 use super::format::{self, HealthPolicy, LoadBalancerMode, NetworkMode, Status, Text};
 use super::say::{Say, check_workload};
-use super::{Problems, policy};
 use crate::model::{
     Destination, Interner, Membership, Mode, Model, Name, Place, Pod, Scope, Service, Traits,
     Workload,
@@ -143,8 +144,8 @@ impl Builder {
     }
 
     /// Takes a policy of the file.
-    pub(super) fn policy(&mut self, from: format::Policy) {
-        let policy = policy::policy(from, &mut |problem| self.problems.add(problem));
+    pub(super) fn policy(&mut self, from: Document) {
+        let policy = from.policy(&mut |problem| self.problems.add(problem));
         self.model.policies.push(policy);
     }
 

@@ -1,13 +1,13 @@
 //! The mesh file's format, field by field: ztunnel's local configuration, with `netns` and
 //! `bypass` on workloads. Unknown fields are refused by the decoder itself, with line and column.
 //!
-//! What is read here is only well-formed; `build` says whether it makes sense.
+//! What is read here is only well-formed; `build` says whether it makes sense. A policy's format is
+//! [`kmesh_bpf::authz::Document`].
 
 use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
 
-use kmesh_bpf::authz::{self, Account, Action, StringMatch};
 use serde::de::{Error, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
@@ -282,36 +282,6 @@ pub(super) struct Service<'a> {
     _canonical: Unkept<bool>,
     #[serde(default, rename = "visibility")]
     _visibility: Unkept<Option<Visibility>>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub(super) struct Match {
-    pub(super) namespaces: Vec<StringMatch>,
-    pub(super) not_namespaces: Vec<StringMatch>,
-    pub(super) principals: Vec<StringMatch>,
-    pub(super) not_principals: Vec<StringMatch>,
-    pub(super) service_accounts: Vec<Account>,
-    pub(super) not_service_accounts: Vec<Account>,
-    pub(super) source_ips: Vec<String>,
-    pub(super) not_source_ips: Vec<String>,
-    pub(super) destination_ips: Vec<String>,
-    pub(super) not_destination_ips: Vec<String>,
-    pub(super) destination_ports: Vec<u64>,
-    pub(super) not_destination_ports: Vec<u64>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(super) struct Policy {
-    pub(super) name: String,
-    pub(super) namespace: String,
-    pub(super) scope: authz::Scope,
-    pub(super) action: Action,
-    #[serde(default)]
-    pub(super) dry_run: bool,
-    #[serde(default)]
-    pub(super) rules: Vec<Vec<Vec<Match>>>,
 }
 
 /// Visits the items of a list one by one, so that the whole list is never in memory.

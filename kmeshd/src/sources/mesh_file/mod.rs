@@ -8,7 +8,6 @@
 
 mod build;
 mod format;
-mod policy;
 mod say;
 #[cfg(test)]
 mod tests;
