@@ -22,6 +22,7 @@ pub fn everything(desired: &Desired) -> Change {
         settings: Some(desired.here.settings.clone()),
         all_services: true,
         all_workloads: true,
+        all_policies: true,
         ..Change::default()
     };
     for name in desired.services.keys() {
@@ -39,6 +40,8 @@ pub fn everything(desired: &Desired) -> Change {
             change.workloads.push((uid.clone(), Some(workload)));
         }
     }
+    let policies = desired.policies.iter();
+    change.policies = policies.map(|(name, policy)| (name.clone(), Some(policy.clone()))).collect();
     change
 }
 
@@ -61,6 +64,9 @@ pub fn changed(desired: &Desired, dirty: &Dirty) -> Change {
     }
     for uid in &dirty.workloads {
         change.workloads.push((uid.clone(), workload(desired, uid)));
+    }
+    for name in &dirty.policies {
+        change.policies.push((name.clone(), desired.policies.get(name).cloned()));
     }
     let said: hashbrown::HashSet<&ServiceKey> =
         change.services.iter().map(|(key, _)| key).collect();
@@ -241,7 +247,7 @@ fn workload(desired: &Desired, uid: &Name) -> Option<want::Workload> {
         waypoint,
         identity: Some(workload.traits.identity.clone()),
         is_waypoint: is_waypoint(desired, workload),
-        policies: Vec::new(),
+        policies: workload.traits.policies.to_vec(),
     })
 }
 

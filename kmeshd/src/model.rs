@@ -143,7 +143,7 @@ pub struct Traits {
     pub waypoint: Option<Destination>,
     /// The services that they are endpoints of, sorted by name.
     pub services: Box<[Membership]>,
-    /// The authorization policies that name them, `namespace/name`.
+    /// The authorization policies that name them, `namespace/name`, sorted, each once.
     pub policies: Box<[Name]>,
 }
 
@@ -214,8 +214,8 @@ pub struct Model {
     pub workloads: Vec<(Name, Workload)>,
     /// Services by `namespace/hostname`, each once.
     pub services: Vec<(Name, Service)>,
-    /// Authorization policies.
-    pub policies: Vec<Policy>,
+    /// Authorization policies by `namespace/name`, each once.
+    pub policies: Vec<(Name, Arc<Policy>)>,
     /// The pods to enrol on this node.
     pub pods: Vec<Pod>,
 }
@@ -228,7 +228,7 @@ pub struct Update {
     /// Services by `namespace/hostname`.
     pub services: Vec<(Name, Option<Service>)>,
     /// Authorization policies by `namespace/name`.
-    pub policies: Vec<(Name, Option<Policy>)>,
+    pub policies: Vec<(Name, Option<Arc<Policy>>)>,
 }
 
 impl Update {
@@ -268,6 +268,14 @@ impl Interner<str> {
         let name: Name = text.into();
         self.0.insert(Arc::clone(&name));
         name
+    }
+
+    /// These texts as a set: sorted, each once.
+    pub fn set<'a>(&mut self, texts: impl Iterator<Item = &'a str>) -> Box<[Name]> {
+        let mut names: Vec<Name> = texts.map(|text| self.text(text)).collect();
+        names.sort_unstable();
+        names.dedup();
+        names.into()
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use kmesh_bpf::authz::Policy;
 use kmesh_bpf::want::{Change, Family, Kind, Service as Record, Settings, Workload as Backend};
 
 use super::{changed, everything};
@@ -44,6 +45,7 @@ fn compiled(network: &str, text: &str) -> Tables {
 struct Tables {
     services: BTreeMap<(String, u16, u8, bool), Record>,
     workloads: BTreeMap<String, Backend>,
+    policies: BTreeMap<String, Arc<Policy>>,
 }
 
 impl Tables {
@@ -53,6 +55,9 @@ impl Tables {
         }
         if change.all_workloads {
             self.workloads.clear();
+        }
+        if change.all_policies {
+            self.policies.clear();
         }
         for (key, record) in &change.services {
             let family = if key.family == Family::V4 { 4 } else { 6 };
@@ -71,6 +76,12 @@ impl Tables {
             match workload.clone() {
                 Some(workload) => drop(self.workloads.insert(uid.to_string(), workload)),
                 None => drop(self.workloads.remove(&**uid)),
+            }
+        }
+        for (name, policy) in &change.policies {
+            match policy {
+                Some(policy) => drop(self.policies.insert(name.to_string(), policy.clone())),
+                None => drop(self.policies.remove(&**name)),
             }
         }
     }

@@ -34,9 +34,8 @@ impl Decoder {
             zone: self.texts.text(&locality.zone),
             subzone: self.texts.text(&locality.subzone),
         };
-        let policies = from.authorization_policies.iter().map(|name| self.texts.text(name));
-        let traits =
-            Traits { policies: policies.collect(), identity: identity.into(), waypoint, services };
+        let policies = self.texts.set(from.authorization_policies.iter().map(|name| &**name));
+        let traits = Traits { policies, identity: identity.into(), waypoint, services };
         let traits = self.share(traits);
         let unresolved = ips.is_empty() && !from.hostname.is_empty();
         let workload = Workload {

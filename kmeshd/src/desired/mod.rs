@@ -1,7 +1,7 @@
 //! What all sources together say now, and what changed since it was last compiled.
 //!
 //! Changes come as a whole model ([`Desired::replace`]) or one object at a time
-//! ([`Desired::set_workload`], [`Desired::set_service`]); either way only what differs is marked,
+//! ([`Desired::set_workload`], [`Desired::set_service`], [`Desired::set_policy`]); either way only what differs is marked,
 //! so that the work of a change is proportional to what it touches: the objects themselves, the
 //! services that a workload is an endpoint of, and the waypoints that these are.
 //!
@@ -20,6 +20,7 @@ use hashbrown::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use kmesh_bpf::authz::Policy;
 use kmesh_bpf::want::{ServiceKey, Settings};
 
 use crate::model::{Model, Name, Place, Service, Workload};
@@ -58,6 +59,8 @@ pub struct Dirty {
     pub waypoints: BTreeSet<Target>,
     /// Workloads.
     pub workloads: BTreeSet<Name>,
+    /// Authorization policies.
+    pub policies: BTreeSet<Name>,
 }
 
 /// The state of all sources. See the module.
@@ -66,6 +69,7 @@ pub struct Desired {
     pub(crate) here: Here,
     pub(crate) workloads: HashMap<Name, Workload>,
     pub(crate) services: HashMap<Name, Service>,
+    pub(crate) policies: BTreeMap<Name, Arc<Policy>>,
     /// Workloads by service, sorted; also of services that are not (yet) known.
     pub(crate) members: HashMap<Name, Vec<Name>>,
     /// Waypoints in use.
@@ -89,6 +93,7 @@ impl Desired {
             here,
             workloads: HashMap::new(),
             services: HashMap::new(),
+            policies: BTreeMap::new(),
             members: HashMap::new(),
             waypoints: BTreeMap::new(),
             vips: Claims::default(),
@@ -108,6 +113,12 @@ impl Desired {
     #[must_use]
     pub fn counts(&self) -> (usize, usize) {
         (self.services.len(), self.workloads.len())
+    }
+
+    /// How many authorization policies there are.
+    #[must_use]
+    pub fn policies(&self) -> usize {
+        self.policies.len()
     }
 
     /// What changed since the last call.
@@ -134,6 +145,16 @@ impl Desired {
         for (name, service) in model.services {
             self.set_service(&name, Some(service));
         }
+        let kept: HashSet<&Name> = model.policies.iter().map(|(name, _)| name).collect();
+        let gone: Vec<Name> =
+            self.policies.keys().filter(|name| !kept.contains(name)).cloned().collect();
+        for name in gone {
+            self.set_policy(&name, None);
+        }
+        drop(kept);
+        for (name, policy) in model.policies {
+            self.set_policy(&name, Some(policy));
+        }
     }
 
     /// So many workloads more are about to come.
@@ -152,6 +173,26 @@ impl Desired {
     #[must_use]
     pub fn service(&self, name: &Name) -> Option<&Service> {
         self.services.get(name)
+    }
+
+    /// An authorization policy, as it is now.
+    #[must_use]
+    pub fn policy(&self, name: &Name) -> Option<&Arc<Policy>> {
+        self.policies.get(name)
+    }
+
+    /// An authorization policy is now so, or gone.
+    pub fn set_policy(&mut self, name: &Name, new: Option<Arc<Policy>>) {
+        if self.policies.get(name) == new.as_ref() {
+            return;
+        }
+        if !self.dirty.all {
+            self.dirty.policies.insert(name.clone());
+        }
+        match new {
+            Some(new) => drop(self.policies.insert(name.clone(), new)),
+            None => drop(self.policies.remove(name)),
+        }
     }
 
     /// Workloads that a model no longer names.

@@ -1,7 +1,7 @@
 //! Two sources, one mesh: an object that both name is as the mesh file says; what the control plane
 //! says of it is kept for when the file lets it go.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use hashbrown::{HashMap, HashSet};
 use kmesh_bpf::authz::Policy;
@@ -59,8 +59,7 @@ pub(super) struct Layers {
     two: bool,
     workloads: Layer<Workload>,
     services: Layer<Service>,
-    file_policies: BTreeMap<Name, Policy>,
-    policies: BTreeMap<Name, Policy>,
+    policies: Layer<Arc<Policy>>,
 }
 
 impl Layers {
@@ -76,24 +75,19 @@ impl Layers {
                 |desired, name| desired.service(name).cloned(),
                 Desired::set_service,
             ),
-            file_policies: BTreeMap::new(),
-            policies: BTreeMap::new(),
+            policies: Layer::new(
+                |desired, name| desired.policy(name).cloned(),
+                Desired::set_policy,
+            ),
         }
     }
 
-    /// How many policies there are.
-    pub(super) fn policies(&self) -> usize {
-        let file = self.file_policies.keys().filter(|name| !self.policies.contains_key(*name));
-        self.policies.len() + file.count()
-    }
-
     /// This is all that the mesh file says now.
-    pub(super) fn file(&mut self, desired: &mut Desired, mut model: Model) {
-        let policies = std::mem::take(&mut model.policies).into_iter();
-        self.file_policies = policies.map(|policy| (policy.name.clone(), policy)).collect();
+    pub(super) fn file(&mut self, desired: &mut Desired, model: Model) {
         if self.two {
             self.workloads.file(desired, model.workloads);
             self.services.file(desired, model.services);
+            self.policies.file(desired, model.policies);
         } else {
             desired.replace(model);
         }
@@ -104,11 +98,6 @@ impl Layers {
         desired.expect(update.workloads.len());
         self.workloads.update(desired, update.workloads);
         self.services.update(desired, update.services);
-        for (name, policy) in update.policies {
-            match policy {
-                Some(policy) => drop(self.policies.insert(name, policy)),
-                None => drop(self.policies.remove(&name)),
-            }
-        }
+        self.policies.update(desired, update.policies);
     }
 }

@@ -26,7 +26,7 @@ use kmesh_bpf::lock::WriterLock;
 use kmesh_bpf::snapshot::{About, Snapshot};
 use kmesh_bpf::tables::Have;
 use tokio::sync::oneshot;
-use tracing::{error, info, warn};
+use tracing::{error, info};
 
 use crate::compile;
 use crate::config::Place;
@@ -190,13 +190,6 @@ impl<K: Kernel> Writer<K> {
     }
 
     fn take(&mut self, mut model: Model) {
-        if !model.policies.is_empty() {
-            warn!(
-                policies = model.policies.len(),
-                "authorization policies are read and checked, but NOT ENFORCED by this version: \
-                 every connection is let in"
-            );
-        }
         self.pods.want(std::mem::take(&mut model.pods));
         self.layers.file(&mut self.desired, model);
         self.awaited.file = false;
@@ -206,7 +199,7 @@ impl<K: Kernel> Writer<K> {
         facts.files_taken += 1;
         facts.taken_at = Some(Instant::now());
         facts.refused = None;
-        facts.policies = self.layers.policies();
+        facts.policies = self.desired.policies();
         facts.model = self.desired.counts();
     }
 
@@ -219,7 +212,7 @@ impl<K: Kernel> Writer<K> {
             self.due.get_or_insert_with(Instant::now);
         }
         let mut facts = self.status.facts();
-        facts.policies = self.layers.policies();
+        facts.policies = self.desired.policies();
         facts.model = self.desired.counts();
     }
 

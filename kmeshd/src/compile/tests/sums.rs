@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use kmesh_bpf::authz::{Action, Policy, Scope as PolicyScope};
 use kmesh_bpf::want::Mode;
 use proptest::prelude::*;
 
@@ -16,12 +17,14 @@ use crate::model::{
 enum Event {
     Workload(usize, Option<Workload>),
     Service(usize, Option<Service>),
-    Replace(Vec<Option<Workload>>, Vec<Option<Service>>),
+    Policy(usize, Option<Arc<Policy>>),
+    Replace(Vec<Option<Workload>>, Vec<Option<Service>>, Vec<Option<Arc<Policy>>>),
     Compile,
 }
 
 const WORKLOADS: usize = 5;
 const SERVICES: usize = 4;
+const POLICIES: usize = 3;
 
 fn name(service: usize) -> Name {
     format!("n/s{service}").into()
@@ -29,6 +32,22 @@ fn name(service: usize) -> Name {
 
 fn uid(workload: usize) -> Name {
     format!("w{workload}").into()
+}
+
+fn policy_name(policy: usize) -> Name {
+    format!("n/p{policy}").into()
+}
+
+fn policy(at: usize) -> impl Strategy<Value = Arc<Policy>> {
+    (any::<bool>(), any::<bool>()).prop_map(move |(deny, selects)| {
+        Arc::new(Policy {
+            name: policy_name(at),
+            scope: if selects { PolicyScope::WorkloadSelector } else { PolicyScope::Global },
+            action: if deny { Action::Deny } else { Action::Allow },
+            dry_run: false,
+            groups: Vec::new(),
+        })
+    })
 }
 
 fn waypoint() -> impl Strategy<Value = Option<Destination>> {
@@ -46,8 +65,10 @@ fn waypoint() -> impl Strategy<Value = Option<Destination>> {
 fn workload(at: usize) -> impl Strategy<Value = Workload> {
     let members = prop::collection::btree_set(0..SERVICES, 0..3);
     let flags = (any::<bool>(), prop::bool::weighted(0.8), prop::bool::weighted(0.1), 0..3_u8);
-    (members, waypoint(), flags, 0..4_u8, 0..3_u8).prop_map(
-        move |(members, waypoint, (moved, healthy, host_network, place), families, network)| {
+    let policies = prop::collection::btree_set(0..POLICIES, 0..3);
+    (members, waypoint(), flags, (0..4_u8, 0..3_u8), policies).prop_map(
+        move |(members, waypoint, flags, (families, network), policies)| {
+            let (moved, healthy, host_network, place) = flags;
             // Some address is another's, too.
             let host = if moved { 2 } else { at };
             let ips = match families {
@@ -69,7 +90,7 @@ fn workload(at: usize) -> impl Strategy<Value = Workload> {
                 identity: "i".into(),
                 waypoint,
                 services: services.collect(),
-                policies: Box::default(),
+                policies: policies.into_iter().map(policy_name).collect(),
             };
             Workload {
                 ips,
@@ -122,20 +143,32 @@ fn event() -> impl Strategy<Value = Event> {
         (0..WORKLOADS).map(|at| prop::option::weighted(0.8, workload(at))).collect();
     let services: Vec<_> =
         (0..SERVICES).map(|at| prop::option::weighted(0.8, service(at))).collect();
+    let one_policy = (0..POLICIES).prop_flat_map(|at| {
+        prop::option::weighted(0.8, policy(at)).prop_map(move |new| Event::Policy(at, new))
+    });
+    let policies: Vec<_> =
+        (0..POLICIES).map(|at| prop::option::weighted(0.8, policy(at))).collect();
     prop_oneof![
         6 => one_workload,
+        3 => one_policy,
         4 => one_service,
-        1 => (workloads, services).prop_map(|(w, s)| Event::Replace(w, s)),
+        1 => (workloads, services, policies).prop_map(|(w, s, p)| Event::Replace(w, s, p)),
         3 => Just(Event::Compile),
     ]
 }
 
-fn model(workloads: Vec<Option<Workload>>, services: Vec<Option<Service>>) -> Model {
+fn model(
+    workloads: Vec<Option<Workload>>,
+    services: Vec<Option<Service>>,
+    policies: Vec<Option<Arc<Policy>>>,
+) -> Model {
     let workloads = workloads.into_iter().enumerate();
     let services = services.into_iter().enumerate();
+    let policies = policies.into_iter().enumerate();
     Model {
         workloads: workloads.filter_map(|(at, new)| Some((uid(at), new?))).collect(),
         services: services.filter_map(|(at, new)| Some((name(at), new?))).collect(),
+        policies: policies.filter_map(|(at, new)| Some((policy_name(at), new?))).collect(),
         ..Model::default()
     }
 }
@@ -151,7 +184,10 @@ proptest! {
             match event {
                 Event::Workload(at, new) => desired.set_workload(&uid(at), new),
                 Event::Service(at, new) => desired.set_service(&name(at), new),
-                Event::Replace(workloads, services) => desired.replace(model(workloads, services)),
+                Event::Policy(at, new) => desired.set_policy(&policy_name(at), new),
+                Event::Replace(workloads, services, policies) => {
+                    desired.replace(model(workloads, services, policies));
+                }
                 Event::Compile => {
                     let dirty = desired.take_dirty();
                     tables.apply(&changed(&desired, &dirty));
@@ -166,6 +202,9 @@ proptest! {
                     }
                     for (name, service) in &desired.services {
                         other.set_service(name, Some(service.clone()));
+                    }
+                    for (name, policy) in &desired.policies {
+                        other.set_policy(name, Some(policy.clone()));
                     }
                     let mut again = Tables::default();
                     again.apply(&everything(&other));

@@ -192,7 +192,7 @@ fn after_each_step_of_the_log_the_tables_say_what_it_says() {
     }
     assert!(expected.is_empty(), "steps that the log has not: {expected:?}");
     is_state(&memory, "churn");
-    assert_eq!(writer.layers.policies(), 7);
+    assert_eq!(writer.desired.policies(), 7);
 
     // The next daemon gets everything at once, in the same words, and writes nothing.
     let kernel = kill(writer);

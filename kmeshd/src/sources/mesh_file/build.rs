@@ -5,6 +5,7 @@
 
 use hashbrown::{HashMap, HashSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use kmesh_bpf::authz::Document;
 use kmesh_bpf::layout::NAME_MAX;
@@ -44,11 +45,7 @@ impl Builder {
             identity: self.identity(from, &uid),
             waypoint,
             services,
-            policies: from
-                .authorization_policies
-                .iter()
-                .map(|name| self.texts.text(name))
-                .collect(),
+            policies: self.texts.set(from.authorization_policies.iter().map(|name| &**name)),
         };
         let uid: Name = uid.as_str().into();
         if let Some(netns) = &from.netns {
@@ -146,7 +143,7 @@ impl Builder {
     /// Takes a policy of the file.
     pub(super) fn policy(&mut self, from: Document) {
         let policy = from.policy(&mut |problem| self.problems.add(problem));
-        self.model.policies.push(policy);
+        self.model.policies.push((policy.name.clone(), Arc::new(policy)));
     }
 
     /// The model, if the text was well-formed and nothing is wrong with it.
@@ -202,9 +199,9 @@ impl Builder {
 
     fn references(&mut self, services: &HashSet<Name>) {
         let mut policies: HashSet<&str> = HashSet::new();
-        for policy in &self.model.policies {
-            if !policies.insert(&policy.name) {
-                self.problems.add(format!("policy {}: there twice", policy.name));
+        for (name, _) in &self.model.policies {
+            if !policies.insert(name) {
+                self.problems.add(format!("policy {name}: there twice"));
             }
         }
         let unknown = |waypoint: &Option<Destination>| match waypoint {

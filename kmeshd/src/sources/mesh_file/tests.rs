@@ -69,7 +69,7 @@ fn yaml_says_all_that_the_format_knows() {
     assert_eq!(*service.preferences, [Scope::Region, Scope::Zone]);
     assert!(service.allow_unhealthy);
     assert_eq!(service.vips.len(), 2);
-    let tests = &model.policies[0].groups[0][0][0];
+    let tests = &model.policies[0].1.groups[0][0][0];
     let exact = StringMatch::Exact("a".to_owned());
     let prefix = StringMatch::Prefix("b".to_owned());
     assert_eq!(tests.principals.any, [exact, prefix, StringMatch::Presence]);

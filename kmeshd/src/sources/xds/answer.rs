@@ -11,6 +11,7 @@
 //! a second complete answer says the same after a grace.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use hashbrown::HashSet;
 use kmesh_bpf::authz::Policy;
@@ -355,7 +356,7 @@ fn push(update: &mut Update, name: Name, object: Object) {
     match object {
         Object::Workload(workload) => update.workloads.push((name, Some(workload))),
         Object::Service(service) => update.services.push((name, Some(service))),
-        Object::Policy(policy) => update.policies.push((name, Some(policy))),
+        Object::Policy(policy) => update.policies.push((name, Some(Arc::new(policy)))),
     }
 }
 
