@@ -57,6 +57,53 @@ pub struct DaemonStatus {
     pub pods_waiting: Vec<String>,
     /// What the writer did.
     pub writer: WriterStatus,
+    /// Connections that were kept out of pods.
+    #[serde(default)]
+    pub denials: DenialsStatus,
+}
+
+/// Connections that were kept out of pods, since the tables were made.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DenialsStatus {
+    /// All of them, as the programs count.
+    pub denied: u64,
+    /// Those that found no room in the ring, and were not told.
+    pub lost: u64,
+    /// Those that this daemon logged one by one.
+    pub logged: u64,
+    /// Those that came too fast to be logged one by one.
+    pub suppressed: u64,
+    /// The last ones that were logged, oldest first.
+    pub recent: Vec<DenialSaid>,
+}
+
+/// A connection that was kept out of a pod, or would be by dry-run policies.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DenialSaid {
+    /// When it was.
+    pub seconds_ago: u64,
+    /// The pod's uid.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod: Option<String>,
+    /// Its netns cookie.
+    pub cookie: u64,
+    /// Address and port that it came from.
+    pub source: String,
+    /// The workload with that address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workload: Option<String>,
+    /// Its identity.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<String>,
+    /// Address and port that were dialled.
+    pub destination: String,
+    /// `denied`, `wait`, `unclassified`, `stale`, `dry_run`.
+    pub reason: String,
+    /// What decided.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
 }
 
 /// A source of the model.

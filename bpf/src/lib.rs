@@ -12,6 +12,7 @@ pub mod cgroup;
 pub mod check;
 pub mod clock;
 pub mod control;
+pub mod denials;
 pub mod explain;
 pub mod files;
 pub mod holders;

@@ -7,10 +7,9 @@ mod world;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
-use aya::maps::{MapData, RingBuf};
-
 use authz::{Attempt, attempts, identities, policies};
 use kmesh_bpf::authz::{Identity, Image, Policy, compile, judge};
+use kmesh_bpf::denials::{Namer, Ring};
 use kmesh_bpf::kernel::linux::{Dial, Linux};
 use kmesh_bpf::kernel::{Objects, Put, Tables};
 use kmesh_bpf::layout::{
@@ -236,13 +235,8 @@ fn the_pod_itself_and_what_the_host_dials_pass() {
 
 /// Every denial that the ring holds.
 fn denials(town: &Town) -> Vec<DenialRecord> {
-    let data = MapData::from_pin(town.world.root.map(Map::Denials)).expect("open the ring");
-    let mut ring = RingBuf::try_from(aya::maps::Map::RingBuf(data)).expect("a ring buffer");
-    let mut all = Vec::new();
-    while let Some(item) = ring.next() {
-        all.push(bytemuck::pod_read_unaligned(&item));
-    }
-    all
+    let mut ring = Ring::open(&town.world.root).expect("open the ring");
+    std::iter::from_fn(|| ring.take()).collect()
 }
 
 #[test]
@@ -265,6 +259,10 @@ fn denials_are_told_and_what_is_lost_is_counted() {
         pad: 0,
     };
     assert_eq!(told, [expected]);
+    let named = Namer::default().name(&town.k, &town.world.root, &expected).expect("names");
+    assert_eq!((named.source, named.reason, named.set), ((home(0), 1234).into(), "denied", 3));
+    assert_eq!((named.cookie, named.pod), (COOKIE, None), "enrolled by nobody");
+    // Nobody reads now: the oldest stay, the rest is counted.
     for _ in 0..1000 {
         assert!(!town.ask(home(0), ip("10.0.0.2"), 80));
     }

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::time::Duration;
 
-use kmesh_bpf::control::{ControlPlaneStatus, DaemonStatus};
+use kmesh_bpf::control::{ControlPlaneStatus, DaemonStatus, DenialSaid};
 use kmesh_bpf::layout::COUNTERS;
 
 use crate::output::{Style, Tone, table, write_table};
@@ -12,6 +12,8 @@ use crate::verbs::verify;
 
 /// So many findings are shown; `verify` shows all.
 const FINDINGS: usize = 5;
+/// So many denied connections are shown; the daemon's log has more.
+const DENIALS: usize = 5;
 /// The width of a bar.
 const BAR: u64 = 20;
 
@@ -119,6 +121,18 @@ fn running(style: Style, status: &DaemonStatus, lines: &mut Vec<(&str, String)>)
     for why in &status.pods_waiting {
         lines.push(("pod waits", why.clone()));
     }
+    let recent = status.denials.recent.iter().rev().take(DENIALS);
+    lines.extend(recent.map(|denial| ("denied", denied(denial))));
+}
+
+/// A connection that was kept out, on one line.
+fn denied(denial: &DenialSaid) -> String {
+    let unknown = || "a stranger".to_owned();
+    let who = denial.workload.clone().unwrap_or_else(unknown);
+    let pod = denial.pod.clone().unwrap_or_else(|| format!("netns cookie {}", denial.cookie));
+    let (source, destination) = (&denial.source, &denial.destination);
+    let why = denial.by.as_ref().unwrap_or(&denial.reason);
+    format!("{}: {who} ({source}) to {pod} ({destination}): {why}", ago(denial.seconds_ago))
 }
 
 fn absent(style: Style, daemon: &Daemon) -> String {

@@ -5,7 +5,8 @@
 //!  main     signals, admin address, control socket, systemd (tokio, current thread)
 //!  source   watches and decodes the mesh file         → orders
 //!  xds      asks and answers the control plane        → orders
-//!  writer   the only one that touches the kernel      ← orders
+//!  writer   the only one that writes to the kernel    ← orders
+//!  denials  takes denied connections out of their ring → log, status
 //! ```
 
 use std::io::{self, Write};
@@ -31,6 +32,7 @@ use tracing_subscriber::EnvFilter;
 use crate::admin::{self, Admin};
 use crate::config::{Config, LogFormat};
 use crate::control::{self, CONTROL_PLANE, Control, MESH_FILE, Socket};
+use crate::denials;
 use crate::http;
 use crate::readiness::Readiness;
 use crate::reconcile::{Adopted, Awaited, Order, Start, StartError, Tokens};
@@ -114,6 +116,7 @@ async fn daemon(config: Config, began: Began) -> anyhow::Result<()> {
 
     // Another daemon is the better reason why both failed.
     let adopted = start.await.context("the writer ended before it began")??;
+    denials::spawn(&config.place.root, &status);
     if let Some((options, ends)) = plane {
         spawn_xds(options, adopted.objects, ends)?;
     }

@@ -15,11 +15,12 @@ use std::time::{Duration, Instant};
 
 use hyper::body::Incoming;
 use hyper::{Method, Request, StatusCode};
-use kmesh_bpf::clock;
 use kmesh_bpf::control::{
-    self, ControlPlaneStatus, DaemonStatus, STATUS_SCHEMA, SourceStatus, WriterStatus,
+    self, ControlPlaneStatus, DaemonStatus, DenialSaid, DenialsStatus, STATUS_SCHEMA, SourceStatus,
+    WriterStatus,
 };
 use kmesh_bpf::places::CONTROL;
+use kmesh_bpf::{clock, denials};
 use tokio::net::UnixListener;
 use tokio::sync::oneshot;
 
@@ -130,6 +131,7 @@ impl Control {
             pods_bypassed: facts.pods_bypassed as u64,
             pods_waiting: facts.pods_waiting.clone(),
             writer,
+            denials: denials(facts),
         }
     }
 
@@ -191,6 +193,20 @@ impl Control {
         } else {
             say(StatusCode::SERVICE_UNAVAILABLE, "the writer is busy\n".to_owned())
         }
+    }
+}
+
+/// Denials: what the kernel counted, and what was told.
+fn denials(facts: &Facts) -> DenialsStatus {
+    let recent = facts.denials.recent.iter();
+    DenialsStatus {
+        denied: denials::reasons().map(|(_, counter)| facts.counter(counter)).sum(),
+        lost: facts.counter("auth_lost"),
+        logged: facts.denials.logged,
+        suppressed: facts.denials.suppressed,
+        recent: recent
+            .map(|(at, said)| DenialSaid { seconds_ago: at.elapsed().as_secs(), ..said.clone() })
+            .collect(),
     }
 }
 

@@ -14,6 +14,7 @@ pub mod compile;
 pub mod config;
 pub mod control;
 pub mod decode;
+pub mod denials;
 pub mod desired;
 mod http;
 mod locality;

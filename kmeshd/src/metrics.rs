@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Mutex;
 
+use kmesh_bpf::denials;
 use kmesh_bpf::layout::COUNTERS;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder};
@@ -74,6 +75,22 @@ fn gauges<'a>(
     Ok(())
 }
 
+/// One counter with one label and a value for each of its words.
+fn counters<'a>(
+    to: &mut DescriptorEncoder,
+    name: &str,
+    help: &str,
+    label: &'static str,
+    values: impl Iterator<Item = (&'a str, u64)>,
+) -> Encoded {
+    let mut encoder = metric(to, name, help, MetricType::Counter)?;
+    for (word, value) in values {
+        let labels = [(label, word)];
+        ConstCounter::new(value).encode(encoder.encode_family(&labels)?)?;
+    }
+    Ok(())
+}
+
 #[expect(clippy::cast_precision_loss, reason = "counts of things on one machine")]
 fn to_f64(value: u64) -> f64 {
     value as f64
@@ -90,6 +107,7 @@ impl Collector for Mesh {
         Self::writes(to, &facts)?;
         self.model(to, &facts)?;
         Self::control_plane(to, &facts.xds)?;
+        Self::denials(to, &facts)?;
         Self::maps(to, &facts)?;
         self.process(to, &facts)
     }
@@ -162,6 +180,18 @@ impl Mesh {
         let resources = resources.into_iter().map(|(kind, n)| (kind, to_f64(n as u64)));
         let help = "resources that the control plane names";
         gauges(to, "kmesh_xds_resources", help, "kind", resources)
+    }
+
+    fn denials(to: &mut DescriptorEncoder, facts: &Facts) -> Encoded {
+        let help = "connections that were kept out of pods, all of them";
+        let reasons = denials::reasons().map(|(reason, name)| (reason, facts.counter(name)));
+        counters(to, "kmesh_denials", help, "reason", reasons)?;
+        let help = "denials that found no room in the ring, and were not told";
+        counter(to, "kmesh_denials_lost", help, facts.counter("auth_lost"))?;
+        let help = "denials that were logged one by one";
+        counter(to, "kmesh_denials_logged", help, facts.denials.logged)?;
+        let help = "denials that came too fast to be logged one by one";
+        counter(to, "kmesh_denials_suppressed", help, facts.denials.suppressed)
     }
 
     fn maps(to: &mut DescriptorEncoder, facts: &Facts) -> Encoded {

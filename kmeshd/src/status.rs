@@ -4,8 +4,10 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::denials::DenialFacts;
 use crate::desired::Oddities;
 use kmesh_bpf::apply::Applied;
+use kmesh_bpf::layout::COUNTERS;
 use kmesh_bpf::tables::Usage;
 use rustix::time::{ClockId, clock_gettime};
 
@@ -133,10 +135,21 @@ pub struct Facts {
     pub pods_managed: usize,
     /// Pods whose namespace is not there, and why.
     pub pods_waiting: Vec<String>,
+    /// Connections that were denied, as far as they were told.
+    pub denials: DenialFacts,
     /// How full the maps are.
     pub usage: Vec<Usage>,
     /// `kmesh_stats`, summed over CPUs, by index.
     pub counters: Vec<u64>,
+}
+
+impl Facts {
+    /// What the programs counted, by a counter's name.
+    #[must_use]
+    pub fn counter(&self, name: &str) -> u64 {
+        let at = COUNTERS.iter().position(|counter| counter.name == name);
+        at.and_then(|at| self.counters.get(at)).copied().unwrap_or_default()
+    }
 }
 
 /// Shared [`Facts`].
@@ -169,6 +182,7 @@ impl Default for Status {
             pods_bypassed: 0,
             pods_managed: 0,
             pods_waiting: Vec::new(),
+            denials: DenialFacts::default(),
             usage: Vec::new(),
             counters: Vec::new(),
         }))

@@ -151,7 +151,7 @@ impl Image {
         if number >= self.header.identities.count {
             return None;
         }
-        let word = self.words[(self.header.identities.at + number) as usize];
+        let word = self.word(self.header.identities.at.wrapping_add(number));
         (word & CLASSIFIED != 0).then_some((word & 0xffff_ffff) as u32)
     }
 
@@ -164,18 +164,18 @@ impl Image {
 
     /// The row of the last range that begins at or before `key`.
     fn range_row(&self, run: Run, key: u32) -> u32 {
-        let last = last(run.count, |at| self.words[(run.at + at) as usize] >> 32 <= key.into());
-        (self.words[(run.at + last) as usize] & 0xffff_ffff) as u32
+        let last = last(run.count, |at| self.word(run.at.wrapping_add(at)) >> 32 <= key.into());
+        (self.word(run.at.wrapping_add(last)) & 0xffff_ffff) as u32
     }
 
     /// The same with three words a range: the start's two halves, and the row.
     fn wide_row(&self, run: Run, key: u128) -> u32 {
         let start = |at: u32| {
-            let at = (run.at + 3 * at) as usize;
-            u128::from(self.words[at]) << 64 | u128::from(self.words[at + 1])
+            let at = run.at.wrapping_add(at.wrapping_mul(3));
+            u128::from(self.word(at)) << 64 | u128::from(self.word(at.wrapping_add(1)))
         };
         let last = last(run.count, |at| start(at) <= key);
-        (self.words[(run.at + 3 * last + 2) as usize] & 0xffff_ffff) as u32
+        (self.word(run.at.wrapping_add(last.wrapping_mul(3).wrapping_add(2))) & 0xffff_ffff) as u32
     }
 
     /// Whether a term or a conjunction of this action holds.
@@ -193,9 +193,15 @@ impl Image {
         std::array::from_fn(|word| a[word] & b[word] & c[word] & d[word])
     }
 
-    fn chunk(&self, row: u32, at: u32) -> &Chunk {
-        let pair = self.words[(row + at / 2) as usize];
-        &self.bits[(pair >> (32 * (at % 2)) & 0xffff_ffff) as usize]
+    fn chunk(&self, row: u32, at: u32) -> Chunk {
+        let pair = self.word(row.wrapping_add(at / 2));
+        let at = (pair >> (32 * (at % 2)) & 0xffff_ffff) as usize;
+        self.bits.get(at).copied().unwrap_or_default()
+    }
+
+    /// A word; 0 beyond the end, where only a foreign hand leads.
+    fn word(&self, at: u32) -> u64 {
+        self.words.get(at as usize).copied().unwrap_or_default()
     }
 
     /// Whether all rules of a group have a bit that holds. The sum of a run of ones and the bits

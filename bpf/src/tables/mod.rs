@@ -31,7 +31,7 @@ use crate::layout::{Limits, ManagerWord, MetaRecord, SettingsWords};
 pub(crate) use backends::Backends;
 pub(crate) use frontends::Frontends;
 pub(crate) use index::NameIndex;
-pub(crate) use names::{Names, chunks_of, is_name, name_at, split};
+pub(crate) use names::{Names, chunks_of, is_name, name_at, split, text_at};
 pub(crate) use runs::Runs;
 pub(crate) use services::{Place, Services};
 pub(crate) use slots::Slots;

@@ -55,20 +55,26 @@ pub(crate) fn is_name(text: &str) -> bool {
 /// The name that starts at chunk `start`, by look-ups of its chunks alone; where none can be
 /// there, words that say so.
 pub(crate) fn name_at(k: &dyn Tables, start: u32, len: u16) -> Result<String, KernelError> {
-    let unreadable = format!("(unreadable name at chunk {start})");
-    let end = start.saturating_add(chunks_of(usize::from(len)));
-    if usize::from(len) > NAME_MAX || end > k.max_entries(Map::Names)? {
-        return Ok(unreadable);
+    let text = if usize::from(len) > NAME_MAX { None } else { text_at(k, start, len.into())? };
+    let name = text.filter(|text| is_name(text));
+    Ok(name.unwrap_or_else(|| format!("(unreadable name at chunk {start})")))
+}
+
+/// The text of so many bytes that starts at chunk `start`, by look-ups of its chunks alone; `None`
+/// where none can be there.
+pub(crate) fn text_at(k: &dyn Tables, start: u32, len: u32) -> Result<Option<String>, KernelError> {
+    let end = start.saturating_add(chunks_of(len as usize));
+    if end > k.max_entries(Map::Names)? {
+        return Ok(None);
     }
-    let mut bytes = Vec::with_capacity(NAME_MAX);
+    let mut bytes = Vec::new();
     for chunk in start..end {
         let mut piece = [0; NAME_CHUNK];
         k.lookup(Map::Names, &chunk.to_ne_bytes(), &mut piece)?;
         bytes.extend_from_slice(&piece);
     }
-    bytes.truncate(usize::from(len));
-    let text = String::from_utf8(bytes).ok().filter(|text| is_name(text));
-    Ok(text.unwrap_or(unreadable))
+    bytes.truncate(len as usize);
+    Ok(String::from_utf8(bytes).ok())
 }
 
 impl Names {
