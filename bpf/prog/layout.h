@@ -164,7 +164,8 @@ enum kmesh_manager_flag {
 /* ---- kmesh_policy: array -> struct kmesh_policy; for user space, under the generation ---- */
 
 enum kmesh_policy_flag {
-	KMESH_POLICY_VALID = 1, /* the record is in use */
+	KMESH_POLICY_VALID = 1,      /* the record is in use */
+	KMESH_POLICY_SUPERSEDED = 2, /* no longer the policy: a set still stands for it */
 };
 
 /* 24 bytes. A version of an authorization policy: immutable while it is in use. A

@@ -6,19 +6,20 @@
 //! tables (that is [`crate::plan`]), and never undoes: after a failure the tables are read and
 //! planned again.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use crate::check;
 use crate::clock;
 use crate::kernel::{KernelError, Outcome, Put, Tables};
 use crate::layout::{HookRecord, Map, MetaRecord};
-use crate::plan::{PlanError, plan_judged};
+use crate::plan::{PlanError, Refused, plan_judged};
 use crate::step::Step;
 use crate::tables::{Consistency, Have, ReadError};
 use crate::want::Change;
 
-/// What an application cost.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// What an application cost, and whom it concerned.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Applied {
     /// Elements written or removed, the writes of `kmesh_meta` included.
     pub elements: u64,
@@ -28,6 +29,13 @@ pub struct Applied {
     pub graces: u64,
     /// Times that a failure made it read and plan again.
     pub retries: u32,
+    /// Policies that could not be brought in force: what was stays.
+    pub refused: Vec<Refused>,
+    /// Pods by netns cookie whose policy set is another now: connections made before are judged
+    /// again.
+    pub flipped: Vec<u64>,
+    /// Addresses whose identity came, went or changed: likewise, of their connections.
+    pub sources: Vec<IpAddr>,
 }
 
 /// Called with (elements done, elements in all) after each call into the kernel.
@@ -279,6 +287,10 @@ fn map(step: &Step) -> Map {
         Step::Service { .. } => Map::Service,
         Step::Frontend { .. } | Step::RemoveFrontend { .. } => Map::Frontend,
         Step::Manager { .. } => Map::Manager,
+        Step::Policy { .. } => Map::Policy,
+        Step::AuthWord { .. } => Map::AuthWord,
+        Step::AuthChunk { .. } => Map::AuthBits,
+        Step::AuthSet { .. } => Map::AuthSet,
         Step::Setting { .. } => Map::Settings,
     }
 }
@@ -312,6 +324,16 @@ fn bytes_of(steps: &[Step]) -> (Vec<u8>, Vec<u8>) {
             Step::RemoveFrontend { key } => put(bytemuck::bytes_of(key), &[]),
             Step::Manager { cookie, word } => {
                 put(&cookie.to_ne_bytes(), bytemuck::bytes_of(word));
+            }
+            Step::Policy { index, record } => {
+                put(&index.to_ne_bytes(), bytemuck::bytes_of(record));
+            }
+            Step::AuthWord { index, word } => put(&index.to_ne_bytes(), &word.to_ne_bytes()),
+            Step::AuthChunk { index, chunk } => {
+                put(&index.to_ne_bytes(), bytemuck::bytes_of(chunk));
+            }
+            Step::AuthSet { set, record, .. } => {
+                put(&u32::from(*set).to_ne_bytes(), bytemuck::bytes_of(&**record));
             }
             Step::Setting { index, word } => put(&index.to_ne_bytes(), &word.to_ne_bytes()),
         }

@@ -177,7 +177,7 @@ fn a_pod_without_policies_lets_everybody_in() {
 #[test]
 fn what_cannot_be_decided_is_denied() {
     let mut town = Town::new();
-    let open = compile(&[], numbered(&identities()).skip(1)).expect("it fits").image();
+    let open = compile::<Policy>(&[], numbered(&identities()).skip(1)).expect("it fits").image();
     town.enforce(1, &open, 0, 0);
     let ask = |town: &Town, who| town.ask(home(who), ip("10.0.0.2"), 80);
     assert!(!ask(&town, 0), "an identity that the set does not know");

@@ -75,6 +75,6 @@ proptest! {
 #[test]
 fn a_number_beyond_the_room_asks_for_a_new_set() {
     let who = identities();
-    let mut compiled = compile(&[], numbered(&who)).expect("it fits");
+    let mut compiled = compile::<Policy>(&[], numbered(&who)).expect("it fits");
     assert!(!compiled.add(1_000_000, &who[0]).expect("it fits"));
 }

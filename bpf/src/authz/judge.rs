@@ -4,6 +4,7 @@
 //! where they are negative. Address ranges are of one family: `::/0` is no IPv4 address, but
 //! `::ffff:a.b.c.d` is `a.b.c.d`.
 
+use std::borrow::Borrow;
 use std::net::IpAddr;
 
 use super::policy::{Account, Action, Identity, Match, Policy, canonical};
@@ -72,7 +73,7 @@ impl Verdict<'_> {
 
 /// Decides by `policies`: all that apply to the pod.
 #[must_use]
-pub fn judge<'a>(policies: &'a [Policy], connection: &Connection<'_>) -> Verdict<'a> {
+pub fn judge<'a, P: Borrow<Policy>>(policies: &'a [P], connection: &Connection<'_>) -> Verdict<'a> {
     let connection = Connection {
         source: connection.source.to_canonical(),
         destination: connection.destination.to_canonical(),
@@ -84,11 +85,15 @@ pub fn judge<'a>(policies: &'a [Policy], connection: &Connection<'_>) -> Verdict
     }
 }
 
-fn decide<'a>(policies: &'a [Policy], dry_run: bool, connection: &Connection<'_>) -> Reason<'a> {
+fn decide<'a, P: Borrow<Policy>>(
+    policies: &'a [P],
+    dry_run: bool,
+    connection: &Connection<'_>,
+) -> Reason<'a> {
     let with = |action| {
         let counts =
             move |policy: &&Policy| policy.action == action && (dry_run || !policy.dry_run);
-        policies.iter().filter(counts)
+        policies.iter().map(Borrow::borrow).filter(counts)
     };
     if let Some(hit) = with(Action::Deny).find_map(|policy| hit(policy, connection)) {
         return Reason::Denied(hit);

@@ -79,7 +79,7 @@ impl AuthSetRecord {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
 pub struct PolicyRecord {
-    /// [`Self::VALID`] or 0.
+    /// [`Self::VALID`], [`Self::SUPERSEDED`].
     pub flags: u32,
     /// First chunk in `kmesh_names` of `namespace/name`.
     pub name: u32,
@@ -96,6 +96,8 @@ pub struct PolicyRecord {
 impl PolicyRecord {
     /// The record is in use.
     pub const VALID: u32 = 1;
+    /// A newer version is there, or the policy is gone: only sets still stand for it.
+    pub const SUPERSEDED: u32 = 2;
 }
 
 /// Value of `kmesh_auth_bits`: 512 bits of a row.

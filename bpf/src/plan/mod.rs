@@ -19,6 +19,7 @@
 mod draft;
 mod frontends;
 mod pool;
+mod refused;
 mod services;
 mod slots;
 mod workloads;
@@ -30,6 +31,7 @@ use crate::tables::Have;
 use crate::want::Change;
 
 use draft::Draft;
+pub use refused::{Refused, Why};
 
 /// Why there is no plan. Nothing has been written.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

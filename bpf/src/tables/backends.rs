@@ -28,6 +28,22 @@ pub(crate) fn in_use(record: &BackendRecord) -> bool {
     record.word.has(BackendWord::VALID)
 }
 
+/// Takes what a record refers to besides its name.
+fn retain_others(record: &BackendRecord, names: &mut Names) {
+    if record.identity_len > 0 {
+        names.retain(record.identity, record.identity_len);
+    }
+    if record.policies_len > 0 {
+        names.retain_text(record.policies, record.policies_len);
+    }
+}
+
+/// Gives it back.
+fn release_others(record: &BackendRecord, names: &mut Names) {
+    names.release(record.identity, record.identity_len);
+    names.release(record.policies, record.policies_len);
+}
+
 fn key(record: &BackendRecord) -> u64 {
     record.name.into()
 }
@@ -60,6 +76,11 @@ impl Backends {
     /// The record at `index`, if it is in use.
     pub(crate) fn get(&self, index: u32) -> Option<&BackendRecord> {
         self.records.get(index as usize).filter(|record| in_use(record))
+    }
+
+    /// Every record, in use or not: dead ones keep what programs may still read.
+    pub(crate) fn all(&self) -> &[BackendRecord] {
+        &self.records
     }
 
     /// Records in use, with their indices.
@@ -100,8 +121,8 @@ impl Backends {
         };
         let old = std::mem::replace(there, record);
         if in_use(&record) && in_use(&old) && record.name == old.name {
-            names.retain(record.identity, record.identity_len);
-            names.release(old.identity, old.identity_len);
+            retain_others(&record, names);
+            release_others(&old, names);
             return;
         }
         if in_use(&old) {
@@ -117,9 +138,7 @@ impl Backends {
     }
 
     fn bind(&mut self, index: u32, record: &BackendRecord, names: &mut Names) {
-        if record.identity_len > 0 {
-            names.retain(record.identity, record.identity_len);
-        }
+        retain_others(record, names);
         if !names.retain(record.name, record.name_len) {
             self.nameless.insert(index);
         } else if self.by_name(record.name).is_some() {
@@ -130,7 +149,7 @@ impl Backends {
     }
 
     fn unbind(&mut self, index: u32, record: &BackendRecord, names: &mut Names) {
-        names.release(record.identity, record.identity_len);
+        release_others(record, names);
         if self.nameless.remove(&index) {
             return;
         }

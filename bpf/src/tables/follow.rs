@@ -9,20 +9,24 @@ impl Have {
     pub fn follow(&mut self, step: &Step) {
         match *step {
             Step::Grace => {
+                self.identities.absorb();
                 self.backends.free.absorb(&mut self.backends.quarantine);
                 self.services.free.absorb(&mut self.services.quarantine);
                 self.slots.free.absorb(&mut self.slots.quarantine);
             }
             Step::Name { chunk, bytes } => self.names.write(chunk, bytes),
             Step::Backend { index, record } => {
-                if let Some(old) = self.backends.get(index).copied() {
-                    self.services.unname(old.waypoint_v4);
-                    self.services.unname(old.waypoint_v6);
-                }
+                let old = self.backends.get(index).copied();
                 self.backends.write(index, record, &mut self.names);
                 if self.backends.get(index).is_some() {
                     self.services.name(record.waypoint_v4);
                     self.services.name(record.waypoint_v6);
+                    self.identities.retain(&record);
+                }
+                if let Some(old) = old {
+                    self.services.unname(old.waypoint_v4);
+                    self.services.unname(old.waypoint_v6);
+                    self.identities.release(&old);
                 }
             }
             Step::Slot { index, word } => self.slots.write(index, word),
@@ -33,6 +37,14 @@ impl Have {
             Step::Frontend { key, word } => self.frontends.insert(key, word),
             Step::RemoveFrontend { key } => self.frontends.remove(&key),
             Step::Manager { cookie, word } => self.note_manager(cookie, Some(word)),
+            Step::Policy { index, record } => {
+                self.policies.write(index, record, &mut self.names);
+            }
+            Step::AuthWord { index, word } => self.sets.write_word(index, word),
+            Step::AuthChunk { index, .. } => self.sets.write_chunk(index),
+            Step::AuthSet { set, ref record, ref made } => {
+                self.sets.write(set, **record, made.clone(), &mut self.names);
+            }
             Step::Setting { index, word } => {
                 if let Some(there) = self.settings.0.get_mut(index as usize) {
                     *there = word;

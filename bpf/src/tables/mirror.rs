@@ -18,6 +18,7 @@ impl Have {
         assert_eq!(self.settings, fresh.settings);
         assert_eq!(self.managers, fresh.managers);
         assert_eq!(self.names.free(), fresh.names.free());
+        self.assert_authorization(fresh);
         assert_eq!(self.usage(), fresh.usage());
         let (one, other) = (&self.backends, &fresh.backends);
         assert!(one.iter().eq(other.iter()), "backends differ");
@@ -45,6 +46,30 @@ impl Have {
             assert_eq!(self.services.named(index), fresh.services.named(index));
             self.assert_chain(fresh, FrontendKey::SERVICE, index);
         }
+    }
+
+    fn assert_authorization(&self, fresh: &Self) {
+        let (one, other) = (&self.policies, &fresh.policies);
+        assert!(one.iter().eq(other.iter()), "policies differ");
+        assert!(one.in_force().eq(other.in_force()), "policies in force differ");
+        assert_eq!((&one.free, one.unreadable()), (&other.free, other.unreadable()));
+        let (one, other) = (&self.sets, &fresh.sets);
+        assert!(one.iter().map(|(set, _)| set).eq(other.iter().map(|(set, _)| set)), "sets differ");
+        for ((set, one), (_, other)) in one.iter().zip(other.iter()) {
+            assert_eq!((one.record, &one.list), (other.record, &other.list), "set {set}");
+            for who in 0..one.record.identities.count {
+                let word = |have: &Self| have.sets.word(&one.record, who);
+                assert_eq!(word(self), word(fresh), "identity {who} in set {set}");
+            }
+        }
+        assert_eq!(one.free, other.free);
+        assert_eq!(one.free_words, other.free_words);
+        assert_eq!(one.free_chunks, other.free_chunks);
+        let who = |have: &Self| {
+            let numbers = have.identities.iter().map(|(number, _, _)| number);
+            numbers.map(|number| (number, have.who_name(number))).collect::<Vec<_>>()
+        };
+        assert_eq!(who(self), who(fresh));
     }
 
     fn assert_chain(&self, fresh: &Self, kind: u16, index: u32) {

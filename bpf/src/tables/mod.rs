@@ -10,30 +10,44 @@
 //! | `backends`, `services` | records, found by name |
 //! | `slots` | `kmesh_endpoint`: ranges of services, chains of backends |
 //! | `frontends` | `kmesh_frontend`, chained by target |
-//! | `read`, `follow`, `views` | from the maps; with the steps; by name |
+//! | `policies`, `sets` | `kmesh_policy`; `kmesh_auth_set` and the words of identities |
+//! | `identities` | the numbers that workloads' records carry |
+//! | `read`, `follow`, `views`, `applicable` | from the maps; with the steps; by name |
 
+mod applicable;
 mod backends;
 mod follow;
 mod frontends;
+mod identities;
 mod index;
 mod names;
+mod policies;
 mod read;
 mod runs;
 mod services;
+mod sets;
 mod slots;
 mod views;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
+use crate::authz::Policy;
 use crate::kernel::KernelError;
 use crate::layout::{Limits, ManagerWord, MetaRecord, SettingsWords};
+use crate::want::Name;
 
+pub use applicable::{PolicySet, Standing};
+pub(crate) use applicable::{names_text, namespace_of_uid};
 pub(crate) use backends::Backends;
 pub(crate) use frontends::Frontends;
+pub(crate) use identities::Identities;
 pub(crate) use index::NameIndex;
 pub(crate) use names::{Names, chunks_of, is_name, name_at, split, text_at};
+pub(crate) use policies::Policies;
 pub(crate) use runs::Runs;
 pub(crate) use services::{Place, Services};
+pub(crate) use sets::{Sets, list_text};
 pub(crate) use slots::Slots;
 pub use views::Usage;
 pub(crate) use views::{
@@ -84,6 +98,11 @@ pub struct Have {
     pub(crate) frontends: Frontends,
     pub(crate) managers: BTreeMap<u64, ManagerWord>,
     pub(crate) settings: SettingsWords,
+    pub(crate) policies: Policies,
+    pub(crate) sets: Sets,
+    pub(crate) identities: Identities,
+    /// Policies that the tables had no room for: what they would apply to is not let in.
+    pub(crate) unstored: BTreeMap<Name, Arc<Policy>>,
     pub(crate) consistency: Consistency,
     /// A write failed part-way: the mirror may differ from the maps.
     pub(crate) stale: bool,

@@ -1,4 +1,5 @@
-//! The mirror of `kmesh_names`: interned runs of chunks, counted by who refers to them.
+//! The mirror of `kmesh_names`: interned runs of chunks, names and longer texts, counted by who
+//! refers to them.
 //!
 //! Equal strings share one run, so a run's first chunk is also the string's number. A name
 //! that no program could have written (bad bytes, overlapping another run) is refused:
@@ -17,8 +18,8 @@ use crate::layout::{Map, NAME_CHUNK, NAME_MAX, NameChunk};
 struct Run {
     /// Records that refer to it.
     refs: u32,
-    /// Bytes of the name.
-    len: u16,
+    /// Bytes of the name or text.
+    len: u32,
     /// It belongs to a run that starts before it.
     inside: bool,
 }
@@ -111,14 +112,14 @@ impl Names {
     }
 
     /// The bytes of the name that starts at `start`: in the order of names where they are text.
-    pub(crate) fn bytes(&self, start: u32, len: u16) -> Option<&[u8]> {
+    pub(crate) fn bytes(&self, start: u32, len: impl Into<u32>) -> Option<&[u8]> {
         let from = start as usize * NAME_CHUNK;
         let bytes: &[u8] = bytemuck::cast_slice(&self.chunks);
-        bytes.get(from..from + usize::from(len))
+        bytes.get(from..from + len.into() as usize)
     }
 
-    /// The name that starts at `start`.
-    pub(crate) fn text(&self, start: u32, len: u16) -> Option<&str> {
+    /// The name or text that starts at `start`.
+    pub(crate) fn text(&self, start: u32, len: impl Into<u32>) -> Option<&str> {
         std::str::from_utf8(self.bytes(start, len)?).ok()
     }
 
@@ -132,8 +133,17 @@ impl Names {
         self.text(start, self.runs.get(start as usize)?.len)
     }
 
-    /// Counts a reference; false when no such name can be there.
+    /// Counts a reference to a name; false when no such name can be there.
     pub(crate) fn retain(&mut self, start: u32, len: u16) -> bool {
+        self.hold(start, len.into(), is_name)
+    }
+
+    /// Counts a reference to a text, which may be longer than any name.
+    pub(crate) fn retain_text(&mut self, start: u32, len: u32) -> bool {
+        self.hold(start, len, |text| !text.is_empty())
+    }
+
+    fn hold(&mut self, start: u32, len: u32, fits: impl Fn(&str) -> bool) -> bool {
         let Some(run) = self.runs.get_mut(start as usize) else {
             return false;
         };
@@ -142,13 +152,13 @@ impl Names {
             run.refs += u32::from(same);
             return same;
         }
-        let count = chunks_of(usize::from(len));
+        let count = chunks_of(len as usize);
         let span = start as usize..start as usize + count as usize;
         let vacant = |run: &Run| run.refs == 0 && !run.inside;
         if !self.runs.get(span.clone()).is_some_and(|runs| runs.iter().all(vacant)) {
             return false;
         }
-        if !self.text(start, len).is_some_and(is_name) {
+        if !self.text(start, len).is_some_and(fits) {
             return false;
         }
         self.free.remove(start, count);
@@ -164,7 +174,7 @@ impl Names {
         let Self { chunks, runs, table, hasher, .. } = self;
         let at = |start: u32| {
             let from = start as usize * NAME_CHUNK;
-            let len = usize::from(runs[start as usize].len);
+            let len = runs[start as usize].len as usize;
             let bytes: &[u8] = bytemuck::cast_slice(chunks);
             std::str::from_utf8(&bytes[from..from + len]).unwrap_or_default()
         };
@@ -175,7 +185,8 @@ impl Names {
     }
 
     /// Takes a reference back; the last one frees the chunks.
-    pub(crate) fn release(&mut self, start: u32, len: u16) {
+    pub(crate) fn release(&mut self, start: u32, len: impl Into<u32>) {
+        let len = len.into();
         let Some(run) = self.runs.get_mut(start as usize) else {
             return;
         };
@@ -192,7 +203,7 @@ impl Names {
         {
             entry.remove();
         }
-        let count = chunks_of(usize::from(len));
+        let count = chunks_of(len as usize);
         for run in &mut self.runs[start as usize..start as usize + count as usize] {
             *run = Run::default();
         }
@@ -224,9 +235,9 @@ mod tests {
         names.find_free();
         assert_eq!(names.free().iter().collect::<Vec<_>>(), [(3, 1)]);
         assert_eq!(names.find(&long), Some(1));
-        names.release(1, 100);
+        names.release(1, 100_u32);
         assert_eq!(names.find(&long), Some(1));
-        names.release(1, 100);
+        names.release(1, 100_u32);
         assert_eq!(names.find(&long), None);
         assert_eq!(names.free().iter().collect::<Vec<_>>(), [(1, 3)]);
     }
@@ -246,13 +257,25 @@ mod tests {
     }
 
     #[test]
+    fn a_text_may_be_longer_than_any_name() {
+        let text = "x".repeat(100_000);
+        let mut names = with(&[&text, "a"]);
+        assert!(!names.retain(0, u16::MAX), "a name of that length");
+        assert!(names.retain_text(0, 100_000));
+        assert_eq!(names.find(&text), Some(0));
+        assert!(names.retain(chunks_of(100_000), 1), "what lies behind it");
+        names.release(0, 100_000_u32);
+        assert_eq!(names.find(&text), None);
+    }
+
+    #[test]
     fn the_same_string_twice_is_found_once_and_both_stay_used() {
         let mut names = with(&["a", "a"]);
         assert!(names.retain(0, 1) && names.retain(1, 1));
         assert_eq!(names.find("a"), Some(0));
-        names.release(1, 1);
+        names.release(1, 1_u32);
         assert_eq!(names.find("a"), Some(0));
-        names.release(0, 1);
+        names.release(0, 1_u32);
         assert_eq!(names.find("a"), None);
         assert_eq!(names.free().elements(), 2);
     }

@@ -7,11 +7,15 @@ use std::time::Duration;
 use bytemuck::{Pod, Zeroable};
 
 use super::views::settings_of;
-use super::{Backends, Consistency, Frontends, Have, Names, ReadError, Services, Slots};
+use super::{
+    Backends, Consistency, Frontends, Have, Identities, Names, Policies, ReadError, Services, Sets,
+    Slots,
+};
 use crate::kernel::{KernelError, Tables};
 use crate::layout::{
-    BackendRecord, EndpointWord, FrontendKey, FrontendWord, LAYOUT_VERSION, Limits, MAGIC,
-    ManagerWord, Map, MetaRecord, NameChunk, SETTINGS, ServiceRecord, SettingsWords,
+    AuthSetRecord, BackendRecord, BackendWord, EndpointWord, FrontendKey, FrontendWord,
+    LAYOUT_VERSION, Limits, MAGIC, ManagerWord, Map, MetaRecord, NameChunk, PolicyRecord, SETTINGS,
+    ServiceRecord, SettingsWords,
 };
 use crate::want::Settings;
 
@@ -69,6 +73,11 @@ impl Have {
         for (key, word) in copy.frontends {
             frontends.insert(key, word);
         }
+        let policies = Policies::new(copy.policies, &mut names);
+        let room = (copy.limits.policy_words, copy.limits.policy_chunks);
+        let sets = Sets::new(&copy.sets, copy.auth_words, room, &mut names);
+        let valid = |record: &BackendRecord| record.word.has(BackendWord::VALID);
+        let identities = Identities::new(backends.all(), valid);
         let mut have = Self {
             meta: copy.meta,
             limits: copy.limits,
@@ -79,6 +88,10 @@ impl Have {
             frontends,
             managers: copy.managers,
             settings: copy.settings,
+            policies,
+            sets,
+            identities,
+            unstored: BTreeMap::new(),
             consistency: copy.consistency,
             stale: false,
             signature: (copy.meta.writer_pid, copy.meta.writer_start),
@@ -161,6 +174,9 @@ struct Copy {
     frontends: Vec<(FrontendKey, FrontendWord)>,
     managers: BTreeMap<u64, ManagerWord>,
     settings: SettingsWords,
+    policies: Vec<PolicyRecord>,
+    sets: Vec<AuthSetRecord>,
+    auth_words: Vec<u64>,
     consistency: Consistency,
 }
 
@@ -184,6 +200,8 @@ impl Copy {
         let addresses = end(Map::Service) as usize + end(Map::Backend) as usize;
         let mut frontends = Vec::with_capacity(addresses);
         read_hash(k, Map::Frontend, |key, word| frontends.push((key, word)))?;
+        let sets: Vec<AuthSetRecord> = read_array(k, Map::AuthSet, limits.policy_sets)?;
+        let words_end = sets_end(&sets).min(limits.policy_words);
         Ok(Self {
             names: read_array(k, Map::Names, end(Map::Names))?,
             backends: read_array(k, Map::Backend, end(Map::Backend))?,
@@ -192,6 +210,9 @@ impl Copy {
             frontends,
             managers: read_managers(k)?,
             settings: read_settings(k)?,
+            policies: read_array(k, Map::Policy, limits.policies)?,
+            auth_words: read_array(k, Map::AuthWord, words_end)?,
+            sets,
             consistency: Consistency::Moving,
             limits,
             meta,
@@ -213,6 +234,12 @@ fn end(meta: &MetaRecord, limits: &Limits, map: Map) -> u32 {
         _ => 0,
     };
     end.min(limits.of(map))
+}
+
+/// The place behind the last word of the sets in use.
+fn sets_end(sets: &[AuthSetRecord]) -> u32 {
+    let used = sets.iter().filter(|record| record.flags & AuthSetRecord::VALID != 0);
+    used.map(|record| record.words.saturating_add(record.words_room)).max().unwrap_or_default()
 }
 
 /// Which slots belong to which service, and how many workloads name each waypoint.

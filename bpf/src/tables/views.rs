@@ -147,6 +147,7 @@ impl Have {
             |runs: &super::Runs, waiting: &super::Runs| runs.elements() + waiting.elements();
         let backends = quiet(&self.backends.free, &self.backends.quarantine);
         let services = quiet(&self.services.free, &self.services.quarantine);
+        let [sets, words, chunks] = self.sets.used();
         [
             (Map::Frontend, self.frontends.len() as u64),
             (Map::Service, u64::from(self.services.end()) - services),
@@ -154,6 +155,10 @@ impl Have {
             (Map::Backend, u64::from(self.backends.end()) - backends),
             (Map::Names, self.names.used()),
             (Map::Manager, self.managers.len() as u64),
+            (Map::Policy, self.policies.used()),
+            (Map::AuthSet, sets),
+            (Map::AuthWord, words),
+            (Map::AuthBits, chunks),
         ]
         .map(|(map, used)| Usage { map, used, limit: self.limits.of(map) })
         .to_vec()
@@ -325,7 +330,7 @@ impl Have {
             waypoint: waypoint.or_else(|| self.waypoint(record.waypoint_v6, shared)),
             identity,
             is_waypoint: record.word.has(BackendWord::WAYPOINT),
-            policies: Vec::new(),
+            policies: self.named_policies(record),
         }
     }
 

@@ -168,6 +168,7 @@ fn flags() -> Vec<(String, i64)> {
         ("KMESH_AUTH_DRY_ALLOW", 3),
         ("KMESH_AUTH_ACTIONS", ZONES as u64 / 2),
         ("KMESH_POLICY_VALID", PolicyRecord::VALID.into()),
+        ("KMESH_POLICY_SUPERSEDED", PolicyRecord::SUPERSEDED.into()),
         ("KMESH_AUTH_VALID", AuthSetRecord::VALID),
         ("KMESH_AUTH_ALLOWS", AuthSetRecord::ALLOWS),
         ("KMESH_AUTH_DRY_ALLOWS", AuthSetRecord::DRY_ALLOWS),

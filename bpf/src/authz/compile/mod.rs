@@ -13,7 +13,9 @@ mod ranges;
 mod rows;
 mod term;
 
-use super::image::{CLASSIFIED, Header, Image, Run};
+use std::borrow::Borrow;
+
+use super::image::{CLASSIFIED, Chunk, Header, Image, Run};
 use super::policy::{Account, Action, Identity, Policy, StringMatch};
 use expr::Literal;
 use rows::{Placed, Rows, Tables};
@@ -53,13 +55,14 @@ pub struct Compiled {
 
 /// Compiles the policies of a set for the identities there are, by number. Numbers start at 1;
 /// those up to a sixteenth above the highest have room to be added later.
-pub fn compile<'a>(
-    policies: &[Policy],
+pub fn compile<'a, P: Borrow<Policy>>(
+    policies: &[P],
     identities: impl IntoIterator<Item = (u32, &'a Identity)>,
 ) -> Result<Compiled, TooLarge> {
-    let names = names_of(policies);
+    let policies: Vec<&Policy> = policies.iter().map(Borrow::borrow).collect();
+    let names = names_of(&policies);
     let mut vocabulary = Vocabulary::new();
-    let zones = place::reduce(policies, &mut vocabulary);
+    let zones = place::reduce(&policies, &mut vocabulary);
     let (placed, mut header, marks) = place::place(zones).map_err(|needed| TooLarge {
         policies: names.clone(),
         what: "pairs of 512 bits",
@@ -81,7 +84,7 @@ pub fn compile<'a>(
     Ok(compiled)
 }
 
-fn names_of(policies: &[Policy]) -> String {
+fn names_of(policies: &[&Policy]) -> String {
     const SHOWN: usize = 5;
     let shown: Vec<&str> = policies.iter().take(SHOWN).map(|policy| &*policy.name).collect();
     match policies.len().checked_sub(SHOWN) {
@@ -133,6 +136,18 @@ impl Compiled {
             words: self.tables.words.clone(),
             bits: self.tables.bits.clone(),
         }
+    }
+
+    /// All words and chunks as they are now. What is there stays; more comes behind it.
+    pub(crate) fn tables(&self) -> (&[u64], &[Chunk]) {
+        (&self.tables.words, &self.tables.bits)
+    }
+
+    /// The place of an identity's word and what it says, if its number has room.
+    pub(crate) fn word(&self, number: u32) -> Option<(u32, u64)> {
+        let Run { at, count } = self.header.identities;
+        let place = (number < count).then_some(at + number)?;
+        Some((place, *self.tables.words.get(place as usize)?))
     }
 
     /// Adds an identity, in place: rows are appended, then one word says which one is its row.

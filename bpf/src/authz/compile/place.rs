@@ -24,7 +24,7 @@ pub(super) struct Marks {
 }
 
 /// By action: DENY, ALLOW, dry-run DENY, dry-run ALLOW.
-pub(super) fn reduce(policies: &[Policy], vocabulary: &mut Vocabulary) -> [Zone; ZONES / 2] {
+pub(super) fn reduce(policies: &[&Policy], vocabulary: &mut Vocabulary) -> [Zone; ZONES / 2] {
     let mut zones: [Zone; ZONES / 2] = Default::default();
     for policy in policies {
         let action = usize::from(policy.action == Action::Allow);
