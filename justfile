@@ -97,6 +97,10 @@ proof-kills KILLS="200": build
 proof-fuzz CASES="5000":
     KMESH_FUZZ_CASES={{ CASES }} cargo test --locked -p kmesh-bpf --test snapshot_fuzz -- --nocapture | grep -oE '[0-9]+ refused by name, .* [0-9]+ of [0-9]+$'
 
+# A million connections that end in every way leave no note behind. Needs root.
+proof-live CONNECTIONS="1000000":
+    KMESH_LIVE_CONNECTIONS={{ CONNECTIONS }} cargo test --locked -p kmesh-bpf --test live_leak nothing_is_left -- --nocapture | grep -oE '[0-9]+ short connections, .* 0 left$'
+
 # Remove everything that was built.
 clean:
     cargo clean

@@ -110,7 +110,7 @@ static __always_inline void report(const struct attempt *attempt, __u32 why)
 
 static __always_inline void read_attempt(struct bpf_sk_lookup *ctx, struct attempt *attempt)
 {
-	struct kmesh_dialled_key *key = &attempt->key;
+	struct kmesh_connection *key = &attempt->key;
 
 	if (ctx->family == AF_INET) {
 		map_v4(key->source, ctx->remote_ip4);

@@ -21,10 +21,10 @@
 
 /* A connection that somebody wants to make. */
 struct attempt {
-	struct kmesh_dialled_key key; /* as it came */
-	__u64 pod;                    /* word of map_of_manager */
-	__u32 who;                    /* the source's identity; 0 = none */
-	bool own;                     /* the source is the pod itself */
+	struct kmesh_connection key; /* as it came */
+	__u64 pod;                   /* word of map_of_manager */
+	__u32 who;                   /* the source's identity; 0 = none */
+	bool own;                    /* the source is the pod itself */
 };
 
 /* The rows of a connection's values, and what the bits come to. */

@@ -25,9 +25,12 @@ struct dst_entry {
 	struct net_device *dev;
 };
 
+struct socket;
+
 struct sock {
 	struct sock_common __sk_common;
 	struct dst_entry *sk_dst_cache; /* the route */
+	struct socket *sk_socket;       /* what a process holds; none yet while in a backlog */
 	int sk_write_pending;           /* senders that wait for the connection */
 };
 

@@ -35,6 +35,7 @@
 #define KMESH_MAX_AUTH_SETS 512
 #define KMESH_MAX_AUTH_WORDS 131072
 #define KMESH_MAX_AUTH_CHUNKS 8192
+#define KMESH_MAX_CONNECTIONS 16384
 
 /* ---- limits without an option ---- */
 #define KMESH_HOST_DIALLED 8192 /* connections that the host opened lately */
@@ -243,21 +244,56 @@ struct kmesh_auth_set {
 	__u32 _pad;
 };
 
-/* ---- host_dialled: LRU hash, struct kmesh_dialled_key -> dialled word ----
+/* ---- host_dialled: LRU hash, struct kmesh_connection -> dialled word ----
  * Connections opened by sockets of the host's own namespace (probes), and those
  * that a namespace opens to itself. dialled word: tag of the key [0,32) | seconds
  * since boot [32,64) */
 #define KMESH_DIALLED_TIME_SHIFT 32
 #define KMESH_DIALLED_SECONDS 10 /* so long a dialled connection is known */
 
-/* 48 bytes; addresses and ports in network order, IPv4 as ::ffff:a.b.c.d. */
-struct kmesh_dialled_key {
-	__u64 cookie; /* of the namespace that dialled */
+/* 48 bytes: a connection as one network namespace knows it; addresses and ports in
+ * network order, IPv4 as ::ffff:a.b.c.d. */
+struct kmesh_connection {
+	__u64 cookie; /* host_dialled: of the namespace that dialled; else of the pod */
 	__be32 source[4];
 	__be32 destination[4];
 	__be16 source_port;
 	__be16 port;
 	__u32 _pad;
+};
+
+/* ---- map_of_tuple: hash, struct kmesh_connection -> struct kmesh_live ----
+ * Established inbound connections of pods that have a policy set: noted when they
+ * are established, gone when they close. An annotation: which there are, the kernel's
+ * sockets say. live word: why [0,8) | policy set [16,32) | seconds since boot [32,64) */
+#define KMESH_LIVE_SET_SHIFT 16
+#define KMESH_LIVE_TIME_SHIFT 32
+
+enum kmesh_live_why {
+	KMESH_LIVE_JUDGED = 0, /* by the policies */
+	KMESH_LIVE_NOBODY = 1, /* by the policies, its source without identity */
+	KMESH_LIVE_LOCAL = 2,  /* exempt: the pod dialled itself */
+	KMESH_LIVE_HOST = 3,   /* exempt: the host dialled */
+};
+
+struct kmesh_live {
+	__u64 socket; /* the socket's cookie */
+	__u64 word;
+};
+
+/* ---- map_of_auth: hash, struct kmesh_connection -> struct kmesh_revoked ----
+ * Live connections that the policies deny by now, until they are ended. revoked
+ * word: tag of the key [0,32) | reason [32,40) */
+#define KMESH_REVOKED_REASON_SHIFT 32
+
+enum kmesh_revoked_reason {
+	KMESH_REVOKED_DENIED = 1,   /* a policy denies it */
+	KMESH_REVOKED_NO_ALLOW = 2, /* policies of action ALLOW apply, and none matches */
+};
+
+struct kmesh_revoked {
+	__u64 socket; /* the socket's cookie */
+	__u64 word;
 };
 
 /* ---- kmesh_denials: ring buffer of struct kmesh_denial ---- */
@@ -381,6 +417,7 @@ enum kmesh_counter {
 	KMESH_C_AUTH_STALE = 26,         /* inbound: tables changed under every retry: RST */
 	KMESH_C_AUTH_DRY_RUN = 27,       /* inbound: dry-run policies would decide otherwise */
 	KMESH_C_AUTH_LOST = 28,          /* denials that found no room in the ring */
+	KMESH_C_LIVE_FULL = 29,          /* live connections that found no room in map_of_tuple */
 	KMESH_C_MAX = 32,
 };
 
@@ -404,8 +441,10 @@ _Static_assert(sizeof(struct kmesh_backend) == 64, "kmesh_backend");
 _Static_assert(sizeof(struct kmesh_auth_chunk) == 64, "kmesh_auth_chunk");
 _Static_assert(sizeof(struct kmesh_auth_set) == 112, "kmesh_auth_set");
 _Static_assert(sizeof(struct kmesh_policy) == 24, "kmesh_policy");
-_Static_assert(sizeof(struct kmesh_dialled_key) == 48, "kmesh_dialled_key");
+_Static_assert(sizeof(struct kmesh_connection) == 48, "kmesh_connection");
 _Static_assert(sizeof(struct kmesh_denial) == 64, "kmesh_denial");
+_Static_assert(sizeof(struct kmesh_live) == 16, "kmesh_live");
+_Static_assert(sizeof(struct kmesh_revoked) == 16, "kmesh_revoked");
 _Static_assert(sizeof(struct kmesh_name) == KMESH_NAME_CHUNK, "kmesh_name");
 _Static_assert(sizeof(struct kmesh_dst) == 32, "kmesh_dst");
 _Static_assert(sizeof(struct kmesh_meta) == 192, "kmesh_meta");

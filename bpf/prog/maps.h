@@ -147,9 +147,27 @@ struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, KMESH_HOST_DIALLED);
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
-	__type(key, struct kmesh_dialled_key);
+	__type(key, struct kmesh_connection);
 	__type(value, __u64);
 } host_dialled SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, KMESH_MAX_CONNECTIONS);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+	__type(key, struct kmesh_connection);
+	__type(value, struct kmesh_live);
+} map_of_tuple SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, KMESH_MAX_CONNECTIONS);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+	__type(key, struct kmesh_connection);
+	__type(value, struct kmesh_revoked);
+} map_of_auth SEC(".maps");
 
 /* Its max_entries are bytes; what is in it is struct kmesh_denial. */
 struct {

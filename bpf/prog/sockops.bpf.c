@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /* Events of TCP sockets: when a socket connects (again), when a connection to a
  * waypoint stands, and when its metadata has been acknowledged. Connections that the host
- * itself opens are noted. Everything else returns at once. */
+ * itself opens are noted, and those that come in to pods with policies. Everything else
+ * returns at once. */
 #include "dialled.h"
+#include "live.h"
 #include "waypoint.h"
 
 SEC("sockops/cgroup")
@@ -13,9 +15,12 @@ int sockops(struct bpf_sock_ops *ctx)
 		note_dial(ctx);
 		syn_sent(ctx);
 		break;
-	case BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB:
-	/* a simultaneous open ends here, too */
 	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
+		note_live(ctx);
+		/* a simultaneous open ends here, too */
+		hold_first_send(ctx);
+		break;
+	case BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB:
 		hold_first_send(ctx);
 		break;
 	case BPF_SOCK_OPS_RTT_CB:
@@ -23,6 +28,7 @@ int sockops(struct bpf_sock_ops *ctx)
 		break;
 	case BPF_SOCK_OPS_STATE_CB:
 		finish_sending(ctx);
+		forget_live(ctx);
 		break;
 	}
 	return 1;

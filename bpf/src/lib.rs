@@ -20,6 +20,7 @@ pub mod identity;
 pub mod kernel;
 pub mod last_sync;
 pub mod layout;
+pub mod live;
 pub mod lock;
 pub mod memory;
 pub mod mounts;

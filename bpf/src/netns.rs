@@ -74,12 +74,30 @@ pub fn resolve(text: &str) -> Result<PathBuf, NetnsError> {
 
 /// The cookie of the namespace at `path` (`SO_NETNS_COOKIE`, Linux 5.14).
 pub fn cookie_of(path: &Path) -> Result<u64, NetnsError> {
-    let namespace = open(path)?;
-    let cookie = std::thread::scope(|scope| {
-        let entering = scope.spawn(|| cookie_inside(&namespace));
-        entering.join().unwrap_or_else(|_| Err(io::Error::other("the thread inside it panicked")))
-    });
+    let cookie = on_a_thread(&open(path)?, own_cookie);
     cookie.map_err(|source| NetnsError::Cookie { path: path.to_owned(), source })
+}
+
+/// Does `work` in the namespace at `path`, on a thread of its own that ends there.
+pub(crate) fn inside<T: Send>(
+    path: &Path,
+    work: impl FnOnce() -> io::Result<T> + Send,
+) -> io::Result<T> {
+    on_a_thread(&File::open(path)?.into(), work)
+}
+
+fn on_a_thread<T: Send>(
+    namespace: &OwnedFd,
+    work: impl FnOnce() -> io::Result<T> + Send,
+) -> io::Result<T> {
+    let inside = || {
+        move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?;
+        work()
+    };
+    std::thread::scope(|scope| {
+        let entering = scope.spawn(inside);
+        entering.join().unwrap_or_else(|_| Err(io::Error::other("the thread inside it panicked")))
+    })
 }
 
 /// Cookies of every namespace that can be seen to be alive: by a process or thread in it, an open
@@ -140,6 +158,11 @@ fn open(path: &Path) -> Result<OwnedFd, NetnsError> {
 /// Moves this thread into the namespace and asks a socket made there.
 fn cookie_inside(namespace: &OwnedFd) -> io::Result<u64> {
     move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?;
+    own_cookie()
+}
+
+/// Asks a socket made in this thread's namespace.
+fn own_cookie() -> io::Result<u64> {
     let inside = socket(AddressFamily::UNIX, SocketType::DGRAM, None)?;
     netns_cookie(&inside)
 }

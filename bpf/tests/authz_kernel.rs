@@ -13,7 +13,7 @@ use kmesh_bpf::denials::{Namer, Ring};
 use kmesh_bpf::kernel::linux::{Dial, Linux};
 use kmesh_bpf::kernel::{Objects, Put, Tables};
 use kmesh_bpf::layout::{
-    BackendRecord, COUNTERS, DenialRecord, DialledKey, FrontendKey, FrontendWord, Limits,
+    BackendRecord, COUNTERS, ConnectionKey, DenialRecord, FrontendKey, FrontendWord, Limits,
     ManagerWord, Map, POLICY_WAIT,
 };
 use kmesh_bpf::pins;
@@ -214,21 +214,21 @@ fn the_pod_itself_and_what_the_host_dials_pass() {
     assert!(!town.ask(home(2), ip("10.0.0.2"), 80));
     assert_eq!(town.counter("auth_local"), 3);
     let (host, pod) = (ip("192.0.2.9"), ip("10.0.0.2"));
-    let key = DialledKey::new(HOST, (host, 50_000), (pod, 80));
+    let key = ConnectionKey::new(HOST, (host, 50_000), (pod, 80));
     let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic).tv_sec;
     let now = u32::try_from(now).expect("not so long ago");
     town.put(Map::Settings, &5u32, &HOST);
     town.put(Map::HostDialled, &key, &key.word(now));
     assert!(town.ask_from((host, 50_000), pod, 80));
     assert!(!town.ask_from((host, 50_001), pod, 80), "from another port of the host");
-    let elsewhere = DialledKey::new(HOST + 1, (host, 50_001), (pod, 80));
+    let elsewhere = ConnectionKey::new(HOST + 1, (host, 50_001), (pod, 80));
     town.put(Map::HostDialled, &elsewhere, &elsewhere.word(now));
     assert!(!town.ask_from((host, 50_001), pod, 80), "dialled in another pod's namespace");
     assert!(!town.ask_from((host, 50_000), pod, 81));
     assert_eq!(town.counter("auth_host"), 1);
     town.put(Map::HostDialled, &key, &key.word(now.wrapping_sub(60)));
     assert!(!town.ask_from((host, 50_000), pod, 80), "dialled a minute ago");
-    let other = DialledKey::new(HOST, (host, 50_009), (pod, 80));
+    let other = ConnectionKey::new(HOST, (host, 50_009), (pod, 80));
     town.put(Map::HostDialled, &key, &other.word(now));
     assert!(!town.ask_from((host, 50_000), pod, 80), "another connection's word");
 }

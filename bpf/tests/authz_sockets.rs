@@ -1,13 +1,13 @@
 //! The program in a pod's network namespace, with real sockets: a denied client is refused at
 //! once, no address of the pod is a way around, and the pod may dial itself.
 
+mod wire;
 mod world;
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use kmesh_bpf::authz::{Action, Policy, Scope, compile};
@@ -15,75 +15,8 @@ use kmesh_bpf::kernel::linux::Linux;
 use kmesh_bpf::kernel::{LinkInfo, Objects, Pinned, Put, Tables};
 use kmesh_bpf::layout::{COUNTERS, Hook, ManagerWord, Map, SettingsWords};
 use kmesh_bpf::{netns, ours};
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use wire::Wire;
 use world::{SMALL, World};
-
-static COUNT: AtomicU32 = AtomicU32::new(0);
-
-/// Two network namespaces joined by a veth pair.
-struct Wire {
-    names: [String; 2],
-}
-
-fn ip(args: &[&str]) {
-    let done = Command::new("ip").args(args).status().expect("ip");
-    assert!(done.success(), "ip {args:?}");
-}
-
-impl Wire {
-    fn new() -> Self {
-        let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let names = ["client", "pod"].map(|of| format!("kma{}-{number}{of}", std::process::id()));
-        let [client, pod] = &names;
-        for name in &names {
-            ip(&["netns", "add", name]);
-        }
-        let wire = Self { names: names.clone() };
-        ip(&["-n", client, "link", "add", "eth0", "type", "veth", "peer", "eth0", "netns", pod]);
-        let addresses = [
-            (client, "10.9.1.1/24"),
-            (client, "fd09::1/64"),
-            (client, "fe80::1/64"),
-            (pod, "10.9.1.2/24"),
-            (pod, "10.9.1.3/24"),
-            (pod, "fd09::2/64"),
-            (pod, "fd09::3/64"),
-            (pod, "fe80::2/64"),
-        ];
-        for (name, address) in addresses {
-            let plain: &[&str] = &["-n", name, "addr", "add", address, "dev", "eth0"];
-            ip(&if address.contains(':') { [plain, &["nodad"]].concat() } else { plain.to_vec() });
-        }
-        for name in &names {
-            ip(&["-n", name, "link", "set", "lo", "up"]);
-            ip(&["-n", name, "link", "set", "eth0", "up"]);
-        }
-        wire
-    }
-
-    fn path(&self, at: usize) -> PathBuf {
-        Path::new("/run/netns").join(&self.names[at])
-    }
-
-    /// Runs `work` in a namespace: 0 is the client's, 1 the pod's.
-    fn inside<T: Send>(&self, at: usize, work: impl FnOnce() -> T + Send) -> T {
-        let file = std::fs::File::open(self.path(at)).expect("the namespace");
-        let enter = || {
-            let kind = Some(LinkNameSpaceType::Network);
-            move_into_link_name_space(std::os::fd::AsFd::as_fd(&file), kind).expect("enter");
-            work()
-        };
-        std::thread::scope(|scope| scope.spawn(enter).join().expect("no panic inside"))
-    }
-}
-
-impl Drop for Wire {
-    fn drop(&mut self) {
-        for name in &self.names {
-            let _ = Command::new("ip").args(["netns", "del", name]).status();
-        }
-    }
-}
 
 /// A pod that lets nobody in, with a listener.
 struct Pod {

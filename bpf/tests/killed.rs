@@ -28,6 +28,7 @@ const LIMITS: Limits = Limits {
     policy_sets: 8,
     policy_words: 4096,
     policy_chunks: 256,
+    connections: 64,
 };
 
 fn root() -> Root {

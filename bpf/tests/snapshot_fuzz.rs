@@ -281,6 +281,7 @@ fn converges(snapshot: Snapshot) -> Result<(), TestCaseError> {
         pods: 8,
         sockets: 8,
         policy_chunks: 8,
+        connections: 64,
         policies: 16,
         policy_sets: 8,
         policy_words: 8,

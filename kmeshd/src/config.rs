@@ -188,6 +188,7 @@ limits! {
     max_policy_sets, policy_sets, "KMESH_MAX_POLICY_SETS", "Distinct lists of policies that apply to pods of this node";
     max_policy_words, policy_words, "KMESH_MAX_POLICY_WORDS", "Ranges, rows and identities of all policy sets, 8 bytes each";
     max_policy_chunks, policy_chunks, "KMESH_MAX_POLICY_CHUNKS", "Bits of all policy sets, 64 bytes each";
+    max_connections, connections, "KMESH_MAX_CONNECTIONS", "Live inbound connections of pods with policies";
 }
 
 /// Why the options make no sense together, or on this machine.

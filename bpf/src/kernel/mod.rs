@@ -15,11 +15,14 @@ use std::path::{Path, PathBuf};
 use crate::layout::{Hook, Limits, Map};
 
 pub mod linux;
+mod sockets;
+
+pub use sockets::{Sockets, TcpSocket};
 
 /// All of the kernel: what adopting, verifying and purging need.
-pub trait Kernel: Tables + Objects {}
+pub trait Kernel: Tables + Objects + Sockets {}
 
-impl<K: Tables + Objects> Kernel for K {}
+impl<K: Tables + Objects + Sockets> Kernel for K {}
 
 /// What went wrong at the door. Its fields name the object; `source` is the kernel's answer.
 #[derive(Debug, thiserror::Error)]

@@ -1,11 +1,6 @@
 //! Records and words of authorization.
 
-use std::net::IpAddr;
-
 use bytemuck::{Pod, Zeroable};
-
-use super::record::mapped;
-use super::tag32;
 
 /// In [`super::ManagerWord`]: no policy applies to the pod.
 pub const POLICY_NONE: u16 = 0;
@@ -105,49 +100,6 @@ impl PolicyRecord {
 #[repr(C)]
 pub struct AuthChunk(pub [u64; 8]);
 
-/// Key of `host_dialled`: a connection that the host opened, or a pod to itself.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
-#[repr(C)]
-pub struct DialledKey {
-    /// Of the network namespace that dialled.
-    pub cookie: u64,
-    /// Its address, network order; IPv4 as `::ffff:a.b.c.d`.
-    pub source: [u8; 16],
-    /// The address it dialled.
-    pub destination: [u8; 16],
-    /// Its port, network order.
-    pub source_port: [u8; 2],
-    /// The port it dialled, network order.
-    pub port: [u8; 2],
-    /// Zero.
-    pub pad: u32,
-}
-
-impl DialledKey {
-    /// The key of a connection that namespace `cookie` opens; ports in host order.
-    #[must_use]
-    pub fn new(cookie: u64, source: (IpAddr, u16), destination: (IpAddr, u16)) -> Self {
-        Self {
-            cookie,
-            source: mapped(source.0),
-            destination: mapped(destination.0),
-            source_port: source.1.to_be_bytes(),
-            port: destination.1.to_be_bytes(),
-            pad: 0,
-        }
-    }
-
-    /// The value that says it was dialled so many seconds after boot (`CLOCK_MONOTONIC`).
-    #[must_use]
-    pub fn word(&self, seconds: u32) -> u64 {
-        let mut words = [0; 12];
-        for (word, bytes) in words.iter_mut().zip(bytemuck::bytes_of(self).chunks_exact(4)) {
-            *word = u32::from_ne_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
-        }
-        u64::from(tag32(&words)) | u64::from(seconds) << 32
-    }
-}
-
 /// An element of `kmesh_denials`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 #[repr(C)]
@@ -178,6 +130,5 @@ const _: () = {
     assert!(size_of::<AuthSetRecord>() == 112);
     assert!(size_of::<PolicyRecord>() == 24);
     assert!(size_of::<AuthChunk>() == 64);
-    assert!(size_of::<DialledKey>() == 48);
     assert!(size_of::<DenialRecord>() == 64);
 };

@@ -1,6 +1,7 @@
 //! The catalogue: which maps, hooks and counters there are, and their shapes.
 
-use super::auth::{AuthChunk, AuthSetRecord, DialledKey, PolicyRecord};
+use super::auth::{AuthChunk, AuthSetRecord, PolicyRecord};
+use super::live::{ConnectionKey, LiveRecord, RevokedRecord};
 use super::record::{BackendRecord, DstRecord, FrontendKey, MetaRecord, NameChunk, ServiceRecord};
 
 /// A map of Kmesh; its name is its pin's name under `maps/`.
@@ -40,6 +41,10 @@ pub enum Map {
     HostDialled,
     /// The ring of denials.
     Denials,
+    /// Live inbound connections.
+    Tuple,
+    /// Live connections that the policies deny by now.
+    Auth,
 }
 
 /// The kernel's map types that Kmesh uses.
@@ -96,7 +101,7 @@ pub(crate) const MMAPABLE: u32 = 1 << 10;
 
 impl Map {
     /// Every map, in the order in which they are created.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 19] = [
         Self::Meta,
         Self::Settings,
         Self::Stats,
@@ -114,6 +119,8 @@ impl Map {
         Self::AuthSet,
         Self::HostDialled,
         Self::Denials,
+        Self::Tuple,
+        Self::Auth,
     ];
 
     /// The map's name in the programs and of its pin.
@@ -137,6 +144,8 @@ impl Map {
             Self::AuthBits => "kmesh_auth_bits",
             Self::HostDialled => "host_dialled",
             Self::Denials => "kmesh_denials",
+            Self::Tuple => "map_of_tuple",
+            Self::Auth => "map_of_auth",
         }
     }
 
@@ -171,8 +180,17 @@ impl Map {
             Self::Policy => of(MapKind::Array, 4, size_of::<PolicyRecord>(), MMAPABLE),
             Self::AuthSet => of(MapKind::Array, 4, size_of::<AuthSetRecord>(), 0),
             Self::AuthBits => of(MapKind::Array, 4, size_of::<AuthChunk>(), MMAPABLE),
-            Self::HostDialled => of(MapKind::LruHash, size_of::<DialledKey>(), 8, 0),
+            Self::HostDialled => of(MapKind::LruHash, size_of::<ConnectionKey>(), 8, 0),
             Self::Denials => of(MapKind::RingBuf, 0, 0, 0),
+            Self::Tuple => {
+                of(MapKind::Hash, size_of::<ConnectionKey>(), size_of::<LiveRecord>(), NO_PREALLOC)
+            }
+            Self::Auth => of(
+                MapKind::Hash,
+                size_of::<ConnectionKey>(),
+                size_of::<RevokedRecord>(),
+                NO_PREALLOC,
+            ),
         }
     }
 
@@ -191,6 +209,7 @@ impl Map {
             Self::AuthSet => Some("--max-policy-sets"),
             Self::AuthWord => Some("--max-policy-words"),
             Self::AuthBits => Some("--max-policy-chunks"),
+            Self::Tuple | Self::Auth => Some("--max-connections"),
             Self::DstInfo
             | Self::Meta
             | Self::Settings
@@ -226,6 +245,8 @@ pub struct Limits {
     pub policy_words: u32,
     /// `kmesh_auth_bits`: what all sets hold in chunks of 64 bytes.
     pub policy_chunks: u32,
+    /// `map_of_tuple` and `map_of_auth`: live inbound connections of pods with policies.
+    pub connections: u32,
 }
 
 impl Default for Limits {
@@ -242,6 +263,7 @@ impl Default for Limits {
             policy_sets: 512,
             policy_words: 131_072,
             policy_chunks: 8_192,
+            connections: 16_384,
         }
     }
 }
@@ -266,6 +288,7 @@ impl Limits {
             Map::AuthSet => self.policy_sets,
             Map::AuthWord => self.policy_words,
             Map::AuthBits => self.policy_chunks,
+            Map::Tuple | Map::Auth => self.connections,
             Map::HostDialled => 8_192,
             // bytes
             Map::Denials => 65_536,
@@ -367,7 +390,7 @@ pub struct Counter {
 }
 
 /// Every counter, by index. The one table that dump, status and metrics use.
-pub const COUNTERS: [Counter; 29] = [
+pub const COUNTERS: [Counter; 30] = [
     Counter { index: 0, name: "steered", help: "connections sent to an endpoint of a service" },
     Counter { index: 1, name: "waypoint", help: "connections sent to a waypoint" },
     Counter {
@@ -445,4 +468,9 @@ pub const COUNTERS: [Counter; 29] = [
         help: "inbound connections that dry-run policies would decide otherwise",
     },
     Counter { index: 28, name: "auth_lost", help: "denials that found no room in the ring" },
+    Counter {
+        index: 29,
+        name: "live_full",
+        help: "live connections that found no room in map_of_tuple",
+    },
 ];

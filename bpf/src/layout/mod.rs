@@ -9,15 +9,16 @@
 
 mod auth;
 mod catalogue;
+mod live;
 mod record;
 mod word;
 
 pub use auth::{
-    AuthChunk, AuthRun, AuthSetRecord, DenialRecord, DialledKey, POLICY_NONE, POLICY_WAIT,
-    PolicyRecord,
+    AuthChunk, AuthRun, AuthSetRecord, DenialRecord, POLICY_NONE, POLICY_WAIT, PolicyRecord,
 };
 pub(crate) use catalogue::MMAPABLE;
 pub use catalogue::{COUNTERS, Counter, Hook, Limits, Map, MapKind, MapShape};
+pub use live::{ConnectionKey, LiveRecord, LiveWhy, RevokedReason, RevokedRecord};
 pub use record::{
     BackendRecord, DstRecord, FrontendKey, HookRecord, KIND_SERVICE, KIND_WAYPOINT, MetaRecord,
     NameChunk, ServiceRecord,

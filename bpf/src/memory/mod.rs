@@ -16,6 +16,7 @@ use crate::layout::{Limits, Map, MapKind};
 
 mod elements;
 mod objects;
+mod sockets;
 mod things;
 
 /// A fault to come: counted in mutating calls from when it is set.
@@ -63,6 +64,8 @@ pub struct MemoryKernel {
     pub(crate) last_id: u32,
     /// Pins, links, programs and cgroups.
     things: things::Things,
+    /// TCP sockets by the cookie of their namespace.
+    sockets: BTreeMap<u64, Vec<crate::kernel::TcpSocket>>,
     fault: Option<Fault>,
     dead: Option<i32>,
     calls: u64,

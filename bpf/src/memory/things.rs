@@ -97,7 +97,7 @@ impl MemoryKernel {
     }
 
     /// Counts a mutating call; an error where it is the one to fail.
-    pub(super) fn call(&mut self) -> io::Result<()> {
+    pub(in crate::memory) fn call(&mut self) -> io::Result<()> {
         match self.enter() {
             Some((_, errno)) => Err(io::Error::from_raw_os_error(errno)),
             None => Ok(()),

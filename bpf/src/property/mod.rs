@@ -44,6 +44,7 @@ fn limits() -> Limits {
         policy_sets: 8,
         policy_words: 4096,
         policy_chunks: 256,
+        connections: 64,
     }
 }
 

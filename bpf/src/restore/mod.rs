@@ -265,6 +265,7 @@ fn kept_limits(k: &dyn Kernel, root: &Root) -> Limits {
     keep(Map::AuthSet, &mut limits.policy_sets);
     keep(Map::AuthWord, &mut limits.policy_words);
     keep(Map::AuthBits, &mut limits.policy_chunks);
+    keep(Map::Tuple, &mut limits.connections);
     limits
 }
 

@@ -280,6 +280,7 @@ fn read_limits(k: &dyn Tables) -> Result<Limits, KernelError> {
         policy_sets: k.max_entries(Map::AuthSet)?,
         policy_words: k.max_entries(Map::AuthWord)?,
         policy_chunks: k.max_entries(Map::AuthBits)?,
+        connections: k.max_entries(Map::Tuple)?,
     })
 }
 

@@ -30,6 +30,9 @@ enum numbers {
 	NUMBER_AUTH_CHUNK_WORDS = KMESH_AUTH_CHUNK_WORDS,
 	NUMBER_AUTH_CLASSIFIED = KMESH_AUTH_CLASSIFIED,
 	NUMBER_DIALLED_TIME_SHIFT = KMESH_DIALLED_TIME_SHIFT,
+	NUMBER_LIVE_SET_SHIFT = KMESH_LIVE_SET_SHIFT,
+	NUMBER_LIVE_TIME_SHIFT = KMESH_LIVE_TIME_SHIFT,
+	NUMBER_REVOKED_REASON_SHIFT = KMESH_REVOKED_REASON_SHIFT,
 };
 
 struct layout {
@@ -44,6 +47,8 @@ struct layout {
 	enum kmesh_policy_flag policy_flag;
 	enum kmesh_auth_action auth_action;
 	enum kmesh_auth_flag auth_flag;
+	enum kmesh_live_why live_why;
+	enum kmesh_revoked_reason revoked_reason;
 	struct kmesh_denial denial;
 	enum kmesh_dst_state dst_state;
 	enum kmesh_hook hook;

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use kmesh_bpf::layout::{
-    AuthChunk, AuthRun, AuthSetRecord, BackendRecord, BackendWord, COUNTERS, DenialRecord,
-    DialledKey, DstRecord, EXEMPT_PORTS, EndpointWord, FrontendKey, FrontendWord, Hook, HookRecord,
-    KIND_SERVICE, KIND_WAYPOINT, LAYOUT_VERSION, Limits, MAGIC, ManagerWord, Map, MetaRecord,
-    NAME_CHUNK, NAME_MAX, NameChunk, POLICY_NONE, POLICY_WAIT, PolicyRecord, SETTINGS,
-    ServiceRecord, ServiceWord, SettingsWords, WaypointWord,
+    AuthChunk, AuthRun, AuthSetRecord, BackendRecord, BackendWord, COUNTERS, ConnectionKey,
+    DenialRecord, DstRecord, EXEMPT_PORTS, EndpointWord, FrontendKey, FrontendWord, Hook,
+    HookRecord, KIND_SERVICE, KIND_WAYPOINT, LAYOUT_VERSION, Limits, LiveRecord, LiveWhy, MAGIC,
+    ManagerWord, Map, MetaRecord, NAME_CHUNK, NAME_MAX, NameChunk, POLICY_NONE, POLICY_WAIT,
+    PolicyRecord, RevokedReason, RevokedRecord, SETTINGS, ServiceRecord, ServiceWord,
+    SettingsWords, WaypointWord,
 };
 
 use kmesh_bpf::authz::{CLASSIFIED, ZONES};
@@ -71,11 +72,13 @@ fn structs() -> BTreeMap<String, Struct> {
         flags as "flags", name as "name", text as "text", text_len as "text_len",
         name_len as "name_len", pad as "_pad",
     });
-    twin!(all, DialledKey, "kmesh_dialled_key", {
+    twin!(all, ConnectionKey, "kmesh_connection", {
         cookie as "cookie", pad as "_pad",
         source as "source", destination as "destination", source_port as "source_port",
         port as "port",
     });
+    twin!(all, LiveRecord, "kmesh_live", { socket as "socket", word as "word" });
+    twin!(all, RevokedRecord, "kmesh_revoked", { socket as "socket", word as "word" });
     twin!(all, DenialRecord, "kmesh_denial", {
         time as "time", cookie as "cookie", source as "source", destination as "destination",
         who as "who", source_port as "source_port", port as "port", set as "set", why as "why",
@@ -173,6 +176,14 @@ fn flags() -> Vec<(String, i64)> {
         ("KMESH_AUTH_ALLOWS", AuthSetRecord::ALLOWS),
         ("KMESH_AUTH_DRY_ALLOWS", AuthSetRecord::DRY_ALLOWS),
     ];
+    let live = [
+        ("KMESH_LIVE_JUDGED", LiveWhy::Judged.number().into()),
+        ("KMESH_LIVE_NOBODY", LiveWhy::Nobody.number().into()),
+        ("KMESH_LIVE_LOCAL", LiveWhy::Local.number().into()),
+        ("KMESH_LIVE_HOST", LiveWhy::Host.number().into()),
+        ("KMESH_REVOKED_DENIED", RevokedReason::Denied as u64),
+        ("KMESH_REVOKED_NO_ALLOW", RevokedReason::NoAllow as u64),
+    ];
     let rest = [
         ("KMESH_BACKEND_VALID", BackendWord::VALID.into()),
         ("KMESH_BACKEND_V4", BackendWord::V4.into()),
@@ -188,7 +199,12 @@ fn flags() -> Vec<(String, i64)> {
         ("KMESH_DST_PEERNAME", DstRecord::PEERNAME.into()),
         ("KMESH_DST_DIALLED", DstRecord::DIALLED.into()),
     ];
-    named(kinds).chain(named(service)).chain(named(auth)).chain(named(rest)).collect()
+    named(kinds)
+        .chain(named(service))
+        .chain(named(auth))
+        .chain(named(live))
+        .chain(named(rest))
+        .collect()
 }
 
 /// The numbers of `layout.h` that are no enumerators there: by what a word with just that part
@@ -232,8 +248,15 @@ fn numbers() -> impl Iterator<Item = (String, i64)> {
         ("NUMBER_AUTH_CHUNK_WORDS", size_of::<AuthChunk>() as u64 / 8),
         ("NUMBER_AUTH_CLASSIFIED", CLASSIFIED),
         ("NUMBER_DIALLED_TIME_SHIFT", {
-            let key = DialledKey::default();
+            let key = ConnectionKey::default();
             shift(key.word(1), key.word(0))
+        }),
+        ("NUMBER_LIVE_SET_SHIFT", shift(LiveRecord::new(0, LiveWhy::Judged, 1, 0).word, 0)),
+        ("NUMBER_LIVE_TIME_SHIFT", shift(LiveRecord::new(0, LiveWhy::Judged, 0, 1).word, 0)),
+        ("NUMBER_REVOKED_REASON_SHIFT", {
+            let key = ConnectionKey::default();
+            let record = RevokedRecord::new(&key, 0, RevokedReason::Denied);
+            shift(record.word, key.tag().into())
         }),
     ])
 }

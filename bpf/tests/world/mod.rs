@@ -30,6 +30,7 @@ pub const SMALL: Limits = Limits {
     policy_sets: 8,
     policy_words: 4096,
     policy_chunks: 256,
+    connections: 64,
 };
 
 /// The BPF file system and the cgroup.
@@ -97,6 +98,30 @@ impl Cgroup {
         let path = root.join(format!("kmesh-door-{}-{number}", std::process::id()));
         std::fs::create_dir(&path).expect("make a cgroup: these tests need root");
         Self(path)
+    }
+}
+
+/// This process, moved into the governed cgroup, until this is dropped. Its sockets are governed
+/// then; so one test of a process at a time.
+pub struct Inside(String, std::sync::MutexGuard<'static, ()>);
+
+static ONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
+
+impl Cgroup {
+    pub fn enter(&self) -> Inside {
+        let one = ONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let own = std::fs::read_to_string("/proc/self/cgroup").expect("this process' cgroup");
+        let path = own.lines().find_map(|line| line.strip_prefix("0::")).expect("cgroup2");
+        let root = kmesh_bpf::cgroup::find_root().expect("a cgroup2 mount");
+        let home = format!("{}{path}/cgroup.procs", root.display());
+        std::fs::write(self.0.join("cgroup.procs"), "0").expect("enter the cgroup");
+        Inside(home, one)
+    }
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        let _ = std::fs::write(&self.0, "0");
     }
 }
 

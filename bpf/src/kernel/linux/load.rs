@@ -77,14 +77,9 @@ pub(super) fn load(
     let program = programs
         .program_mut(hook.name())
         .ok_or_else(|| failed(format!("its object has no function {}", hook.name())))?;
-    let answer = match program {
-        Program::SkMsg(program) => program.load(),
-        Program::SockOps(program) => program.load(),
-        Program::CgroupSockAddr(program) => program.load(),
-        Program::SkLookup(program) => program.load(),
-        _ => return Err(failed("its section is not of this hook's kind".to_owned())),
-    };
-    answer.map_err(|error| failed(program_reason(&error)))?;
+    load_patiently(program)
+        .ok_or_else(|| failed("its section is not of this hook's kind".to_owned()))?
+        .map_err(|error| failed(program_reason(&error)))?;
     let fd = program.fd().map_err(|error| failed(program_reason(&error)))?;
     keep_maps(fd.as_fd(), maps)?;
     sys::pin(fd.as_fd(), path).map_err(|source| KernelError::Pin {
@@ -92,6 +87,32 @@ pub(super) fn load(
         path: path.to_owned(),
         source,
     })
+}
+
+/// Loads it; the verifier gives up with EAGAIN when a signal comes meanwhile, and is asked again.
+fn load_patiently(program: &mut Program) -> Option<Result<(), ProgramError>> {
+    const TRIES: usize = 5;
+    let mut load = || match program {
+        Program::SkMsg(program) => Some(program.load()),
+        Program::SockOps(program) => Some(program.load()),
+        Program::CgroupSockAddr(program) => Some(program.load()),
+        Program::SkLookup(program) => Some(program.load()),
+        _ => None,
+    };
+    let interrupted = |answer: &Option<Result<(), ProgramError>>| match answer {
+        Some(Err(ProgramError::LoadError { io_error, .. })) => {
+            io_error.raw_os_error() == Some(libc::EAGAIN)
+        }
+        _ => false,
+    };
+    let mut answer = load();
+    for _ in 1..TRIES {
+        if !interrupted(&answer) {
+            break;
+        }
+        answer = load();
+    }
+    answer
 }
 
 /// Lets a program keep every map of the set, also those that no instruction names: one program

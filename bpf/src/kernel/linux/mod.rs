@@ -10,6 +10,7 @@ use std::os::fd::OwnedFd;
 
 use crate::layout::Map;
 
+mod diag;
 mod elements;
 mod links;
 mod load;
