@@ -2,7 +2,7 @@
 //! a signal. It decides nothing else.
 //!
 //! ```text
-//!  main     signals, admin address, control socket, systemd (tokio, current thread)
+//!  main     signals, admin address, control socket, systemd, DNS (tokio, current thread)
 //!  source   watches and decodes the mesh file         → orders
 //!  xds      asks and answers the control plane        → orders
 //!  writer   the only one that writes to the kernel    ← orders
@@ -25,7 +25,7 @@ use kmesh_bpf::kernel::linux::Linux;
 use kmesh_bpf::places::DAEMON;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::oneshot;
+use tokio::sync::{self, oneshot};
 use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 
@@ -36,6 +36,7 @@ use crate::denials;
 use crate::http;
 use crate::readiness::Readiness;
 use crate::reconcile::{Adopted, Awaited, Order, Start, StartError, Tokens};
+use crate::resolve::{self, Wanted};
 use crate::shutdown::{Running, Shutdown};
 use crate::sources::watch::{self, Wake};
 use crate::sources::xds;
@@ -86,6 +87,7 @@ async fn daemon(config: Config, began: Began) -> anyhow::Result<()> {
     let (orders, obeyed) = mpsc::channel();
     let (waker, calls) = mpsc::channel();
     let (adopted, start) = oneshot::channel();
+    let (names, wanted) = sync::watch::channel(Wanted::default());
 
     let tokens = Tokens {
         file: config.mesh.as_ref().map(|_| readiness.hold("mesh file", "not read yet")),
@@ -98,6 +100,7 @@ async fn daemon(config: Config, began: Began) -> anyhow::Result<()> {
         awaited: Awaited { file: config.mesh.is_some(), xds: config.xds.is_some() },
         status: Arc::clone(&status),
         tokens,
+        names,
         began,
     };
     spawn_writer(writer, obeyed, adopted, end.running())?;
@@ -109,6 +112,7 @@ async fn daemon(config: Config, began: Began) -> anyhow::Result<()> {
         (options, xds::Ends { orders: orders.clone(), status: Arc::clone(&status), token })
     });
 
+    tokio::spawn(resolve::run(config.dns.clone(), wanted, orders.clone()));
     let admin = Admin { readiness: readiness.clone(), status: Arc::clone(&status), orders };
     let orders = admin.orders.clone();
     let control = Control::new(admin.clone(), &config);

@@ -251,6 +251,8 @@ pub struct Config {
     pub mesh: Option<PathBuf>,
     /// The control plane, if it is a source. There is at least one.
     pub xds: Option<xds::Options>,
+    /// Name servers; none: those of the system.
+    pub dns: Vec<SocketAddr>,
     /// Which node this is.
     pub here: Here,
     /// Where everything lies.
@@ -311,7 +313,8 @@ impl Args {
             run_dir: self.place.run_dir,
             limits: self.limits.resolve(),
         };
-        Ok(Action::Run(Box::new(Config { mesh: file, xds, here, place, admin: self.place.admin })))
+        let (admin, dns) = (self.place.admin, self.xds.dns_server);
+        Ok(Action::Run(Box::new(Config { mesh: file, xds, dns, here, place, admin })))
     }
 }
 

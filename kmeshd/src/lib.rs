@@ -22,6 +22,7 @@ mod metrics;
 pub mod model;
 pub mod readiness;
 pub mod reconcile;
+pub mod resolve;
 pub mod shutdown;
 pub mod snapshot;
 pub mod sources;

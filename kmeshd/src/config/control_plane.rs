@@ -1,6 +1,6 @@
 //! The options of the control plane, and what they come to.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -51,6 +51,10 @@ pub(super) struct XdsArgs {
     #[arg(long, env = "KMESH_POD_IP", value_name = "IP", default_value = "127.0.0.1")]
     #[arg(global = true)]
     pod_ip: IpAddr,
+    /// Name servers that resolve workloads' hostnames [default: those of /etc/resolv.conf]
+    #[arg(long, env = "KMESH_DNS_SERVER", value_name = "IP:PORT,…", value_delimiter = ',')]
+    #[arg(global = true)]
+    pub(super) dns_server: Vec<SocketAddr>,
 }
 
 impl XdsArgs {

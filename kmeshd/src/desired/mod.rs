@@ -9,6 +9,7 @@
 
 mod addresses;
 mod claims;
+mod hostnames;
 mod oddities;
 mod waypoints;
 
@@ -26,6 +27,7 @@ use kmesh_bpf::want::{ServiceKey, Settings};
 use crate::model::{Model, Name, Place, Service, Workload};
 
 use claims::Claims;
+use hostnames::Hostnames;
 pub use oddities::Oddities;
 pub use waypoints::Target;
 pub(crate) use waypoints::{Users, slot};
@@ -82,6 +84,7 @@ pub struct Desired {
     places: BTreeMap<Arc<Place>, usize>,
     /// The most common of `places`: where this node is.
     pub(crate) place: Arc<Place>,
+    hostnames: Hostnames,
     dirty: Dirty,
 }
 
@@ -100,6 +103,7 @@ impl Desired {
             at: Claims::default(),
             places: BTreeMap::new(),
             place: Arc::default(),
+            hostnames: Hostnames::default(),
             dirty: Dirty { all: true, ..Dirty::default() },
         }
     }
@@ -206,6 +210,7 @@ impl Desired {
 
     /// A workload is now so, or gone.
     pub fn set_workload(&mut self, uid: &Name, new: Option<Workload>) {
+        let new = self.hostnames.fill(uid, new);
         if self.workloads.get(uid) == new.as_ref() {
             return;
         }

@@ -67,10 +67,7 @@ impl Layers {
     pub(super) fn new(two: bool) -> Self {
         Self {
             two,
-            workloads: Layer::new(
-                |desired, uid| desired.workload(uid).cloned(),
-                Desired::set_workload,
-            ),
+            workloads: Layer::new(Desired::said, Desired::set_workload),
             services: Layer::new(
                 |desired, name| desired.service(name).cloned(),
                 Desired::set_service,

@@ -11,11 +11,13 @@
 mod inspect;
 mod keep;
 mod layers;
+mod names;
 mod pods;
 mod start;
 #[cfg(test)]
 mod tests;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
@@ -25,14 +27,15 @@ use kmesh_bpf::kernel::Kernel;
 use kmesh_bpf::lock::WriterLock;
 use kmesh_bpf::snapshot::{About, Snapshot};
 use kmesh_bpf::tables::Have;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tracing::{error, info};
 
 use crate::compile;
 use crate::config::Place;
 use crate::desired::{Desired, Oddities};
-use crate::model::{Model, Update};
+use crate::model::{Model, Name, Update};
 use crate::readiness::Token;
+use crate::resolve::Wanted;
 use crate::sources::mesh_file::MeshFileError;
 use crate::status::Status;
 use keep::Keeper;
@@ -65,6 +68,8 @@ pub enum Order {
         /// It has given a complete answer of every type.
         complete: bool,
     },
+    /// A hostname has these addresses now.
+    Resolved(Name, Vec<IpAddr>),
     /// The control plane cannot be asked.
     Away,
     /// Bring [`crate::status::Facts`] up to date, then answer.
@@ -104,6 +109,8 @@ pub struct Writer<K> {
     _lock: Option<WriterLock>,
     desired: Desired,
     layers: Layers,
+    /// The hostnames that are to be resolved.
+    names: watch::Sender<Wanted>,
     have: Have,
     pods: Pods,
     keeper: Keeper,
@@ -160,6 +167,10 @@ impl<K: Kernel> Writer<K> {
         match order {
             Order::Model(model) => self.take(*model),
             Order::Away => self.put_back_if_cut(),
+            Order::Resolved(name, ips) => {
+                self.desired.answer(&name, ips);
+                self.due.get_or_insert_with(Instant::now);
+            }
             Order::Update { update, complete } => self.update(*update, complete),
             Order::Refused(error) => self.refuse(&error),
             Order::Observe(done) => {
@@ -192,6 +203,7 @@ impl<K: Kernel> Writer<K> {
     fn take(&mut self, mut model: Model) {
         self.pods.want(std::mem::take(&mut model.pods));
         self.layers.file(&mut self.desired, model);
+        self.ask_for_names();
         self.awaited.file = false;
         self.due = Some(Instant::now());
         self.tokens.file = None;
@@ -207,6 +219,7 @@ impl<K: Kernel> Writer<K> {
         let nothing = update.is_empty() && self.awaited.xds != complete;
         self.awaited.xds = !complete;
         self.layers.update(&mut self.desired, update);
+        self.ask_for_names();
         if !nothing {
             // A write that failed waits for its time.
             self.due.get_or_insert_with(Instant::now);

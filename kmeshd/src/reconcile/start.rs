@@ -16,6 +16,7 @@ use kmesh_bpf::pins::{PinsError, adopt_maps};
 use kmesh_bpf::tables::{Have, ReadError};
 use kmesh_bpf::want::Kind;
 use kmesh_bpf::{clock, layout};
+use tokio::sync::watch;
 use tracing::{error, info, warn};
 
 use super::keep::{Keeper, Last};
@@ -23,6 +24,7 @@ use super::pods::Pods;
 use super::{Awaited, BACKOFF, INSPECT, Layers, Tokens, Writer};
 use crate::config::Place;
 use crate::desired::{Desired, Here, Oddities};
+use crate::resolve::Wanted;
 use crate::status::{Began, Status};
 
 /// Why the daemon cannot start. What is in force stays.
@@ -69,6 +71,8 @@ pub struct Start {
     pub status: Arc<Status>,
     /// What holds readiness back.
     pub tokens: Tokens,
+    /// The hostnames that are to be resolved.
+    pub names: watch::Sender<Wanted>,
     /// When the process started.
     pub began: Began,
 }
@@ -109,6 +113,7 @@ impl Start {
             status: self.status,
             tokens: self.tokens,
             layers: Layers::new(self.awaited.xds),
+            names: self.names,
             awaited: self.awaited,
             due: None,
             backoff: BACKOFF.0,

@@ -16,6 +16,7 @@ use super::{Awaited, Order, Tokens, Writer};
 use crate::config::Place;
 use crate::desired::Here;
 use crate::readiness::Readiness;
+use crate::resolve::Wanted;
 use crate::sources::mesh_file;
 use crate::status::{Began, Status};
 
@@ -74,6 +75,7 @@ impl Machine {
                 file: Some(self.readiness.hold("mesh file", "not read yet")),
                 sync: Some(self.readiness.hold("first sync", "not done yet")),
             },
+            names: tokio::sync::watch::channel(Wanted::default()).0,
             began: Began::threads_at(Instant::now()),
         };
         let mut writer = start.writer(kernel, have, None);
@@ -156,6 +158,39 @@ fn ready_after_the_first_sync_and_a_second_start_writes_nothing() {
     assert_eq!(kernel.tree(), tree, "pins");
     assert_eq!(said(&file), Some(kept), "the snapshot was not written again");
     assert!(!half.exists(), "what a dead process left is removed");
+}
+
+#[test]
+fn what_a_hostname_had_outlives_the_daemon_and_the_resolver() {
+    const NAMED: &str = "
+workloads:
+- {uid: a, hostname: db.example, services: {n/s: {80: 1}}}
+services:
+- {namespace: n, hostname: s, vips: [/10.1.0.1], ports: {80: 1}}
+";
+    let dials = |writer: &Writer<MemoryKernel>| writer.have.workload("a").and_then(|w| w.v4);
+    let answer = |writer: &mut Writer<MemoryKernel>, ip: [u8; 4]| {
+        writer.obey(Order::Resolved("db.example".into(), vec![ip.into()]));
+        writer.work();
+    };
+    let (mut machine, kernel) = Machine::new();
+    let mut writer = machine.start(kernel);
+    say(&mut writer, NAMED);
+    assert_eq!(endpoints(&writer), [""; 0]);
+    answer(&mut writer, [192, 0, 2, 1]);
+    assert_eq!(
+        (endpoints(&writer), dials(&writer)),
+        (vec!["a".to_owned()], Some([192, 0, 2, 1].into()))
+    );
+
+    let kernel = kill(writer);
+    let written = kernel.written();
+    let mut writer = machine.start(kernel);
+    say(&mut writer, NAMED);
+    assert_eq!(endpoints(&writer), ["a"]);
+    assert_eq!(writer.k.written(), written, "nothing changed");
+    answer(&mut writer, [192, 0, 2, 2]);
+    assert_eq!(dials(&writer), Some([192, 0, 2, 2].into()));
 }
 
 #[test]

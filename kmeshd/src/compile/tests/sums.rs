@@ -18,6 +18,7 @@ enum Event {
     Workload(usize, Option<Workload>),
     Service(usize, Option<Service>),
     Policy(usize, Option<Arc<Policy>>),
+    Resolved(Vec<IpAddr>),
     Replace(Vec<Option<Workload>>, Vec<Option<Service>>, Vec<Option<Arc<Policy>>>),
     Compile,
 }
@@ -151,6 +152,8 @@ fn event() -> impl Strategy<Value = Event> {
     prop_oneof![
         6 => one_workload,
         3 => one_policy,
+        1 => prop::collection::vec((0..3_usize).prop_map(|host| ip(0, host)), 0..3)
+            .prop_map(Event::Resolved),
         4 => one_service,
         1 => (workloads, services, policies).prop_map(|(w, s, p)| Event::Replace(w, s, p)),
         3 => Just(Event::Compile),
@@ -173,6 +176,11 @@ fn model(
     }
 }
 
+fn has_hostnames(desired: &Desired) -> bool {
+    let said = |uid| desired.said(uid).map(|workload| workload.ips);
+    desired.workloads.keys().any(|uid| matches!(said(uid), Some(Ips::Hostname(_))))
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(600))]
 
@@ -180,10 +188,18 @@ proptest! {
     fn changes_add_up_to_the_whole(events in prop::collection::vec(event(), 1..30)) {
         let mut desired = Desired::new(here(""));
         let mut tables = Tables::default();
+        let hostname: Name = "db.example".into();
+        let mut answer = Vec::new();
         for event in events.into_iter().chain([Event::Compile]) {
             match event {
                 Event::Workload(at, new) => desired.set_workload(&uid(at), new),
                 Event::Service(at, new) => desired.set_service(&name(at), new),
+                Event::Resolved(ips) => {
+                    desired.answer(&hostname, ips.clone());
+                    if has_hostnames(&desired) {
+                        answer = ips;
+                    }
+                }
                 Event::Policy(at, new) => desired.set_policy(&policy_name(at), new),
                 Event::Replace(workloads, services, policies) => {
                     desired.replace(model(workloads, services, policies));
@@ -197,8 +213,11 @@ proptest! {
                     whole.assert_whole();
                     // Nothing depends on what came first.
                     let mut other = Desired::new(here(""));
-                    for (uid, workload) in &desired.workloads {
-                        other.set_workload(uid, Some(workload.clone()));
+                    for uid in desired.workloads.keys() {
+                        other.set_workload(uid, desired.said(uid));
+                    }
+                    if desired.unanswered().is_empty() {
+                        other.answer(&hostname, answer.clone());
                     }
                     for (name, service) in &desired.services {
                         other.set_service(name, Some(service.clone()));

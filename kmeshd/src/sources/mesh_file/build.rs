@@ -14,7 +14,7 @@ use super::Problems;
 use super::format::{self, HealthPolicy, LoadBalancerMode, NetworkMode, Status, Text};
 use super::say::{Say, check_workload};
 use crate::model::{
-    Destination, Interner, Membership, Mode, Model, Name, Place, Pod, Scope, Service, Traits,
+    Destination, Interner, Ips, Membership, Mode, Model, Name, Place, Pod, Scope, Service, Traits,
     Workload,
 };
 
@@ -53,7 +53,10 @@ impl Builder {
             self.model.pods.push(pod);
         }
         let workload = Workload {
-            ips: ips.into(),
+            ips: match &*from.hostname {
+                name if ips.is_empty() && !name.is_empty() => Ips::Hostname(name.into()),
+                _ => ips.into(),
+            },
             place: self.places.share(place),
             traits: self.traits.share(traits),
             healthy: matches!(from.status, Status::Healthy),

@@ -198,8 +198,8 @@ pub(super) struct Workload<'a> {
     pub(super) netns: Option<Text<'a>>,
     #[serde(default)]
     pub(super) bypass: bool,
-    #[serde(borrow, default, rename = "hostname")]
-    _hostname: Unkept<Text<'a>>,
+    #[serde(borrow, default)]
+    pub(super) hostname: Text<'a>,
     #[serde(default, rename = "protocol")]
     _protocol: Unkept<Protocol>,
     #[serde(borrow, default, rename = "workloadName")]
