@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use kmesh_bpf::authz::Policy;
 use kmesh_bpf::snapshot::{About, PodEntry, PodMode, ServiceEntry, Snapshot, WorkloadEntry};
 use kmesh_bpf::want::{Endpoint, Family, Kind, MetadataFormat, Mode, Settings, WaypointRef};
 use serde::de::DeserializeOwned;
@@ -19,6 +20,15 @@ fn told(title: &str) -> BTreeSet<String> {
         .collect()
 }
 
+/// The same where a row tells several fields.
+fn told_in_rows(title: &str) -> BTreeSet<String> {
+    let (_, below) = PAGE.split_once(&format!("\n{title}\n")).expect(title);
+    let rows = below.lines().skip_while(|line| !line.starts_with("| field"));
+    let cells =
+        rows.take_while(|line| line.starts_with('|')).filter_map(|line| line.split('|').nth(1));
+    cells.flat_map(|cell| cell.split('`').skip(1).step_by(2)).map(str::to_owned).collect()
+}
+
 /// The fields of an object that has all of them.
 fn written(object: &Value) -> BTreeSet<String> {
     object.as_object().expect("an object").keys().cloned().collect()
@@ -33,6 +43,31 @@ fn taken<T: DeserializeOwned>() -> BTreeSet<String> {
     };
     let (_, fields) = said.split_once("expected ").expect("what was expected");
     fields.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+/// A policy that says everything there is to say.
+fn policy() -> Policy {
+    let mut one = serde_json::Map::new();
+    for (fields, values) in [
+        (["namespaces", "notNamespaces"], r#"[{"Exact": "a"}, "Presence"]"#),
+        (["principals", "notPrincipals"], r#"[{"Prefix": "a"}, {"Suffix": "b"}]"#),
+        (
+            ["serviceAccounts", "notServiceAccounts"],
+            r#"[{"namespace": "a", "serviceAccount": "b"}]"#,
+        ),
+        (["sourceIps", "notSourceIps"], r#"["10.0.0.0/8"]"#),
+        (["destinationIps", "notDestinationIps"], r#"["fd00::/8"]"#),
+        (["destinationPorts", "notDestinationPorts"], "[80]"),
+    ] {
+        for field in fields {
+            one.insert(field.to_owned(), serde_json::from_str(values).expect("JSON"));
+        }
+    }
+    let policy = serde_json::json!({
+        "name": "p", "namespace": "ns", "scope": "WorkloadSelector", "action": "Deny",
+        "dryRun": true, "rules": [[[one]]],
+    });
+    serde_json::from_value(policy).expect("a policy")
 }
 
 /// A snapshot in which every field is there.
@@ -60,12 +95,15 @@ fn whole() -> Value {
         waypoint,
         identity: Some("td/ns/n/sa/a".into()),
         is_waypoint: true,
+        policies: vec!["ns/p".into()],
     };
     let pod = PodEntry {
         cookie: 1,
         uid: Some("uid".into()),
         netns: text("/run/netns/a"),
         mode: PodMode::Managed,
+        policies: vec!["ns/p".into()],
+        waits: true,
     };
     let about = About {
         node: text("n"),
@@ -79,7 +117,8 @@ fn whole() -> Value {
     let settings =
         Settings { metadata: MetadataFormat::Tlv, peername: false, exempt_ports: vec![25] };
     let (services, workloads, pods) = (vec![service], vec![workload], Some(vec![pod]));
-    let snapshot = Snapshot { about, settings, services, workloads, pods };
+    let policies = Some(vec![policy().into()]);
+    let snapshot = Snapshot { about, settings, services, workloads, policies, pods };
     let mut out = Vec::new();
     snapshot.write_json(&mut out).expect("to memory");
     serde_json::from_slice(&out).expect("JSON")
@@ -96,10 +135,13 @@ fn every_field_that_is_written_is_told_and_every_other_is_not() {
         ("`endpoints[]`:", &service["endpoints"][0]),
         ("`waypoint`, also of a workload:", &service["waypoint"]),
         ("## `workloads[]`", &file["workloads"][0]),
+        ("## `policies[]`", &file["policies"][0]),
         ("## `pods[]`", &file["pods"][0]),
     ] {
         assert_eq!(told(title), written(object), "{title}");
     }
+    let one = written(&file["policies"][0]["rules"][0][0][0]);
+    assert_eq!(told_in_rows("A match, each field a list and optional:"), one);
 }
 
 #[test]
@@ -109,6 +151,7 @@ fn every_field_that_is_taken_is_told_and_every_other_is_not() {
     assert_eq!(told("`endpoints[]`:"), taken::<Endpoint>());
     assert_eq!(told("`waypoint`, also of a workload:"), taken::<WaypointRef>());
     assert_eq!(told("## `workloads[]`"), taken::<WorkloadEntry>());
+    assert_eq!(told("## `policies[]`"), taken::<Policy>());
     assert_eq!(told("## `pods[]`"), taken::<PodEntry>());
     let said = Snapshot::parse(b"{\"no such field\": 0}", "file").expect_err("refused").to_string();
     let (_, fields) = said.split_once("expected one of ").expect("what was expected");

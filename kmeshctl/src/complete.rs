@@ -37,6 +37,11 @@ pub fn workloads(current: &OsStr) -> Vec<CompletionCandidate> {
     offer(current, |_, have| Some(have.workloads().map(|(uid, _)| uid.to_string()).collect()))
 }
 
+/// Authorization policies, by `namespace/name`.
+pub fn policies(current: &OsStr) -> Vec<CompletionCandidate> {
+    offer(current, |_, have| Some(have.policies().map(|policy| policy.name.to_string()).collect()))
+}
+
 /// The managed pods of this node, by uid.
 pub fn pods(current: &OsStr) -> Vec<CompletionCandidate> {
     offer_unread(current, |kernel, root| {

@@ -8,6 +8,7 @@ use std::collections::HashSet;
 use std::net::IpAddr;
 
 use kmesh_bpf::snapshot::{Listing, PodEntry, ServiceEntry, WorkloadEntry};
+use kmesh_bpf::tables::Have;
 use kmesh_bpf::want::Name;
 
 /// What was asked for.
@@ -19,6 +20,8 @@ pub struct Filter {
     pub workload: Option<String>,
     /// Pods, as [`names_pod`] takes them; any of them. Empty is no filter.
     pub pods: Vec<String>,
+    /// A policy, as [`names_policy`] takes it.
+    pub policy: Option<String>,
     /// A VIP, or a workload's address.
     pub address: Option<IpAddr>,
 }
@@ -29,6 +32,7 @@ impl Filter {
     pub fn is_set(&self) -> bool {
         self.service.is_some()
             || self.workload.is_some()
+            || self.policy.is_some()
             || self.address.is_some()
             || !self.pods.is_empty()
     }
@@ -50,6 +54,12 @@ pub fn names_workload(text: &str, uid: &str) -> bool {
     uid == text || uid.strip_suffix(text).is_some_and(|rest| rest.ends_with('/'))
 }
 
+/// Whether `text` names this policy: its whole name, or `namespace/` for all of a namespace.
+#[must_use]
+pub fn names_policy(text: &str, name: &str) -> bool {
+    name == text || (text.len() > 1 && text.ends_with('/') && name.starts_with(text))
+}
+
 /// Whether `text` names this pod: its netns cookie, or its workload.
 #[must_use]
 pub fn names_pod(text: &str, pod: &PodEntry) -> bool {
@@ -67,12 +77,16 @@ pub struct Select<'a> {
     of_service: Option<HashSet<Name>>,
     /// The uids of the workloads that have the address.
     of_address: Option<HashSet<Name>>,
+    /// The uids of the workloads and pods that the policy applies to.
+    of_policy: Option<HashSet<Name>>,
+    /// The policies that apply to what the other filters name.
+    policies: Option<HashSet<Name>>,
 }
 
 impl<'a> Select<'a> {
     /// Looks up what the filter names.
     #[must_use]
-    pub fn new(filter: &'a Filter, listing: &Listing<'_>, pods: &[PodEntry]) -> Self {
+    pub fn new(filter: &'a Filter, have: &Have, listing: &Listing<'_>, pods: &[PodEntry]) -> Self {
         let named = |pod: &&PodEntry| filter.pods.iter().any(|text| names_pod(text, pod));
         let of_pods = || pods.iter().filter(named).filter_map(|pod| pod.uid.clone()).collect();
         let of_service = |text: &String| {
@@ -83,12 +97,48 @@ impl<'a> Select<'a> {
             let workloads = listing.workloads().filter(|workload| has(workload, address));
             workloads.map(|workload| workload.uid).collect()
         };
-        Self {
+        let of_policy = |text: &String| {
+            let applies = |uid: &Name| {
+                have.applicable(uid).iter().any(|policy| names_policy(text, &policy.name))
+            };
+            let in_force =
+                |pod: &&PodEntry| pod.policies.iter().any(|name| names_policy(text, name));
+            let workloads = listing.workloads().map(|workload| workload.uid).filter(applies);
+            let pods = pods.iter().filter(in_force).filter_map(|pod| pod.uid.clone());
+            workloads.chain(pods).collect()
+        };
+        let mut select = Self {
             filter,
             of_pods: (!filter.pods.is_empty()).then(of_pods),
             of_service: filter.service.as_ref().map(of_service),
             of_address: filter.address.map(of_address),
+            of_policy: filter.policy.as_ref().map(of_policy),
+            policies: None,
+        };
+        let others = Filter { policy: None, ..filter.clone() };
+        if others.is_set() {
+            let workloads = listing.workloads().filter(|workload| select.workload(workload));
+            let applicable = workloads.flat_map(|workload| have.applicable(&workload.uid));
+            let of_workloads = applicable.map(|policy| policy.name.clone());
+            let of_pods = pods.iter().filter(|pod| select.pod(pod));
+            let of_pods = of_pods.flat_map(|pod| pod.policies.iter().cloned());
+            select.policies = Some(of_workloads.chain(of_pods).collect());
         }
+        select
+    }
+
+    /// Whether this policy is chosen.
+    #[must_use]
+    pub fn policy(&self, name: &Name) -> bool {
+        let named = self.filter.policy.as_ref();
+        named.is_none_or(|text| names_policy(text, name))
+            && self.policies.as_ref().is_none_or(|names| names.contains(name))
+    }
+
+    /// Whether the set of these policies is chosen: one of them is.
+    #[must_use]
+    pub fn names(&self, policies: &[Name]) -> bool {
+        policies.iter().any(|name| self.policy(name))
     }
 
     /// Whether this service is chosen.
@@ -101,6 +151,7 @@ impl<'a> Select<'a> {
         name.as_ref().is_none_or(|text| names_service(text, &service.name))
             && workload.as_ref().is_none_or(|text| any(&|uid| names_workload(text, uid)))
             && self.of_pods.as_ref().is_none_or(|uids| any(&|uid| uids.contains(uid)))
+            && self.of_policy.as_ref().is_none_or(|uids| any(&|uid| uids.contains(uid)))
             && address.is_none_or(|address| service.vips.contains(&address))
     }
 
@@ -116,19 +167,24 @@ impl<'a> Select<'a> {
     /// Whether this pod is chosen.
     #[must_use]
     pub fn pod(&self, pod: &PodEntry) -> bool {
-        let Filter { pods, workload, service, address } = self.filter;
+        let Filter { pods, workload, service, policy, address } = self.filter;
         let named = pods.is_empty() || pods.iter().any(|text| names_pod(text, pod));
         match &pod.uid {
             _ if !named => false,
             Some(uid) => {
                 self.has_uid(uid) && workload.as_ref().is_none_or(|text| names_workload(text, uid))
             }
-            None => workload.is_none() && service.is_none() && address.is_none(),
+            None => {
+                let of_set =
+                    |text: &String| pod.policies.iter().any(|name| names_policy(text, name));
+                let others = workload.is_none() && service.is_none() && address.is_none();
+                others && policy.as_ref().is_none_or(of_set)
+            }
         }
     }
 
     fn has_uid(&self, uid: &Name) -> bool {
-        let sets = [&self.of_service, &self.of_address];
+        let sets = [&self.of_service, &self.of_address, &self.of_policy];
         sets.into_iter().flatten().all(|uids| uids.contains(uid))
     }
 }
@@ -151,6 +207,16 @@ mod tests {
         }
         for text in ["shop", "shop/car", "cart", "op/cart", "", "/"] {
             assert!(!names_service(text, name), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_policy_is_named_wholly_or_by_its_namespace() {
+        for text in ["shop/allow", "shop/"] {
+            assert!(names_policy(text, "shop/allow"), "{text}");
+        }
+        for text in ["shop", "shop/al", "allow", "/", ""] {
+            assert!(!names_policy(text, "shop/allow"), "{text}");
         }
     }
 

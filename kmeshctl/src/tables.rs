@@ -2,15 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
+use std::sync::Arc;
 use std::time::Duration;
 
+use kmesh_bpf::authz::Policy;
 use kmesh_bpf::last_sync::LastSync;
 use kmesh_bpf::layout::COUNTERS;
 use kmesh_bpf::snapshot::{About, PodEntry, PodMode, ServiceEntry, WorkloadEntry};
 use kmesh_bpf::want::{Endpoint, Family, Mode, Settings, WaypointRef};
 
 use crate::output::{Style, table, write_rows, write_table};
-use crate::view::{LinkView, MapView, ProgramView, is_waypoint};
+use crate::view::{LinkView, MapView, ProgramView, SetView, is_waypoint};
 
 /// How many names a narrow table shows in one cell.
 const SHOWN: usize = 3;
@@ -62,7 +64,7 @@ pub fn workloads<I: Iterator<Item = WorkloadEntry>>(
     style.heading(out, &format!("Workloads ({})", workloads().count()))?;
     let mut header = vec!["UID", "ADDRESSES", "WAYPOINT"];
     if wide {
-        header.extend(["DIALLED-V4", "DIALLED-V6", "IDENTITY", "IS-WAYPOINT"]);
+        header.extend(["DIALLED-V4", "DIALLED-V6", "IDENTITY", "IS-WAYPOINT", "POLICIES"]);
     }
     let row = |workload: WorkloadEntry| {
         let mut row = vec![
@@ -76,6 +78,7 @@ pub fn workloads<I: Iterator<Item = WorkloadEntry>>(
                 workload.v6.map_or_else(dash, |v6| v6.to_string()),
                 workload.identity.as_ref().map_or_else(dash, ToString::to_string),
                 yes(workload.is_waypoint),
+                list(wide, workload.policies.iter().map(ToString::to_string)),
             ]);
         }
         row
@@ -84,10 +87,82 @@ pub fn workloads<I: Iterator<Item = WorkloadEntry>>(
     writeln!(out)
 }
 
+/// Authorization policies; `pods`: all that are managed here.
+pub fn policies<'p, I: Iterator<Item = &'p Arc<Policy>>>(
+    out: &mut dyn Write,
+    style: Style,
+    wide: bool,
+    pods: &[PodEntry],
+    policies: Again<'_, I>,
+) -> io::Result<()> {
+    let count = policies().count();
+    if count == 0 {
+        return Ok(());
+    }
+    style.heading(out, &format!("Policies ({count})"))?;
+    let mut header = vec!["NAME", "SCOPE", "ACTION", "DRY-RUN", "RULES", "PODS-HERE"];
+    if wide {
+        header.push("DOCUMENT");
+    }
+    let row = |policy: &'p Arc<Policy>| {
+        let here = pods.iter().filter(|pod| pod.policies.contains(&policy.name));
+        let mut row = vec![
+            policy.name.to_string(),
+            format!("{:?}", policy.scope),
+            format!("{:?}", policy.action),
+            yes(policy.dry_run),
+            policy.groups.iter().flatten().count().to_string(),
+            here.count().to_string(),
+        ];
+        if wide {
+            row.push(policy.to_text());
+        }
+        row
+    };
+    write_rows(out, &header, &|| policies().map(row))?;
+    writeln!(out)
+}
+
+/// Policy sets.
+pub fn sets<'s, I: Iterator<Item = &'s SetView>>(
+    out: &mut dyn Write,
+    style: Style,
+    wide: bool,
+    sets: Again<'_, I>,
+) -> io::Result<()> {
+    let count = sets().count();
+    if count == 0 {
+        return Ok(());
+    }
+    style.heading(out, &format!("Policy sets ({count})"))?;
+    let row = |set: &'s SetView| {
+        vec![
+            set.set.to_string(),
+            list(wide, set.policies.iter().map(ToString::to_string)),
+            list(wide, set.pods.iter().cloned()),
+            set.identities.to_string(),
+            set.words.to_string(),
+            set.chunks.to_string(),
+        ]
+    };
+    let header = ["SET", "POLICIES", "PODS", "IDENTITIES", "WORDS", "CHUNKS"];
+    write_rows(out, &header, &|| sets().map(row))?;
+    writeln!(out)
+}
+
+/// What a pod's policies are, in a cell.
+fn policies_of(wide: bool, pod: &PodEntry) -> String {
+    if pod.waits {
+        return "(waits: nobody is let in)".to_owned();
+    }
+    list(wide, pod.policies.iter().map(ToString::to_string))
+}
+
 /// Managed pods.
 pub fn pods<'p, I: Iterator<Item = &'p PodEntry>>(
     out: &mut dyn Write,
     style: Style,
+    wide: bool,
     pods: Again<'_, I>,
 ) -> io::Result<()> {
     style.heading(out, &format!("Pods ({})", pods().count()))?;
@@ -101,9 +176,10 @@ pub fn pods<'p, I: Iterator<Item = &'p PodEntry>>(
             .to_owned(),
             pod.cookie.to_string(),
             pod.netns.clone().unwrap_or_else(dash),
+            policies_of(wide, pod),
         ]
     };
-    write_rows(out, &["UID", "MODE", "COOKIE", "NETNS"], &|| pods().map(row))?;
+    write_rows(out, &["UID", "MODE", "COOKIE", "NETNS", "POLICIES"], &|| pods().map(row))?;
     writeln!(out)
 }
 

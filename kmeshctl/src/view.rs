@@ -8,8 +8,9 @@ use kmesh_bpf::attach::HookState;
 use kmesh_bpf::kernel::{Id, KernelError, Objects, Pinned, Tables};
 use kmesh_bpf::layout::{COUNTERS, Map};
 use kmesh_bpf::pins::Root;
-use kmesh_bpf::tables::Have;
-use kmesh_bpf::want::Kind;
+use kmesh_bpf::snapshot::PodEntry;
+use kmesh_bpf::tables::{Have, PolicySet};
+use kmesh_bpf::want::{Kind, Name};
 use serde::Serialize;
 
 /// A map as the kernel has it.
@@ -64,6 +65,51 @@ pub fn counters(k: &impl Tables) -> Result<BTreeMap<&'static str, u64>, KernelEr
             Ok((counter.name, values.iter().fold(0, |sum: u64, value| sum.wrapping_add(*value))))
         })
         .collect()
+}
+
+/// A policy set.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SetView {
+    /// Its number, as pods' words say it.
+    pub set: u16,
+    /// What it was compiled from, by name.
+    pub policies: Vec<Name>,
+    /// The pods of this node that are judged by it: uids, or netns cookies where none is known.
+    pub pods: Vec<String>,
+    /// Identities that its tables have room for.
+    pub identities: u32,
+    /// Words that it takes in `kmesh_auth_word`, room to grow included.
+    pub words: u32,
+    /// Chunks that it takes in `kmesh_auth_bits`, likewise.
+    pub chunks: u32,
+}
+
+/// The policy sets, by number, with the pods that each judges.
+#[must_use]
+pub fn sets(have: &Have, pods: &[PodEntry]) -> Vec<SetView> {
+    let uid = |cookie: u64| {
+        let uid = pods.iter().find(|pod| pod.cookie == cookie)?.uid.as_ref()?;
+        Some(uid.to_string())
+    };
+    let mut judged: HashMap<u16, Vec<String>> = HashMap::new();
+    for (cookie, word) in have.managers() {
+        let name = uid(cookie).unwrap_or_else(|| cookie.to_string());
+        judged.entry(word.policy_set()).or_default().push(name);
+    }
+    let view = |set: PolicySet| {
+        let mut pods = judged.remove(&set.number).unwrap_or_default();
+        pods.sort_unstable();
+        SetView {
+            set: set.number,
+            policies: set.policies.iter().map(|policy| policy.name.clone()).collect(),
+            pods,
+            identities: set.record.identities.count,
+            words: set.record.words_room,
+            chunks: set.record.chunks_room,
+        }
+    };
+    have.policy_sets().map(view).collect()
 }
 
 /// A hook's program.

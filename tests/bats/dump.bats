@@ -56,7 +56,7 @@ slow_dump() {
     done
     ctl dump all -o json >"$W/one"
     jq -e --arg kernel "$(uname -r)" --arg boot "$(cat /proc/sys/kernel/random/boot_id)" '
-        .schemaVersion == 1 and .node == "node1" and .kernel == $kernel and .bootId == $boot
+        .schemaVersion == 2 and .node == "node1" and .kernel == $kernel and .bootId == $boot
         and .consistent and (has("unfinished") | not) and (.generation % 2 == 0)
         and (.time | fromdate > 1.7e9) and (.checksum | startswith("sha256:"))' "$W/one"
     # The checksum as docs/snapshot.md tells it, and the same in YAML.

@@ -12,6 +12,7 @@ use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::policy::{Account, Action, Condition, Match, Policy, Scope, StringMatch, canonical};
+use crate::snapshot::words::{Costs, Listed};
 
 /// A policy that is well-formed. [`Document::policy`] says whether it makes sense.
 #[derive(Debug, Deserialize)]
@@ -24,24 +25,54 @@ pub struct Document {
     #[serde(default)]
     dry_run: bool,
     #[serde(default)]
-    rules: Vec<Vec<Vec<WrittenMatch>>>,
+    rules: Listed<Listed<Listed<WrittenMatch>>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 struct WrittenMatch {
-    namespaces: Vec<StringMatch>,
-    not_namespaces: Vec<StringMatch>,
-    principals: Vec<StringMatch>,
-    not_principals: Vec<StringMatch>,
-    service_accounts: Vec<Account>,
-    not_service_accounts: Vec<Account>,
-    source_ips: Vec<String>,
-    not_source_ips: Vec<String>,
-    destination_ips: Vec<String>,
-    not_destination_ips: Vec<String>,
-    destination_ports: Vec<u64>,
-    not_destination_ports: Vec<u64>,
+    namespaces: Listed<StringMatch>,
+    not_namespaces: Listed<StringMatch>,
+    principals: Listed<StringMatch>,
+    not_principals: Listed<StringMatch>,
+    service_accounts: Listed<Account>,
+    not_service_accounts: Listed<Account>,
+    source_ips: Listed<Range>,
+    not_source_ips: Listed<Range>,
+    destination_ips: Listed<Range>,
+    not_destination_ips: Listed<Range>,
+    destination_ports: Listed<u64>,
+    not_destination_ports: Listed<u64>,
+}
+
+/// An address range as it is written.
+#[derive(Debug, Deserialize)]
+#[serde(transparent)]
+struct Range(String);
+
+/// What each takes in a file at least: quotes, braces and commas are not counted.
+macro_rules! costs {
+    ($($item:ty: |$of:pat_param| $cost:expr;)*) => {$(
+        impl Costs for $item {
+            fn cost(&self) -> u64 {
+                let $of = self;
+                $cost
+            }
+        }
+    )*};
+}
+
+costs! {
+    WrittenMatch: |_| 2;
+    StringMatch: |test| match test {
+        StringMatch::Exact(tested) | StringMatch::Prefix(tested) | StringMatch::Suffix(tested) => {
+            tested.len() as u64 + 6
+        }
+        StringMatch::Presence => 8,
+    };
+    Account: |account| (account.namespace.len() + account.service_account.len()) as u64 + 20;
+    Range: |range| range.0.len() as u64;
+    u64: |_| 2;
 }
 
 impl Document {
@@ -49,11 +80,12 @@ impl Document {
     pub fn policy(self, problem: &mut dyn FnMut(String)) -> Policy {
         let name = format!("{}/{}", self.namespace, self.name);
         let mut say = |what: String| problem(format!("policy {name}: {what}"));
-        let mut rule = |rule: Vec<WrittenMatch>| {
-            rule.into_iter().map(|item| item.read(&mut say)).collect::<Vec<Match>>()
+        let mut rule = |rule: Listed<WrittenMatch>| {
+            rule.0.into_iter().map(|item| item.read(&mut say)).collect::<Vec<Match>>()
         };
-        let group = |group: Vec<Vec<WrittenMatch>>| group.into_iter().map(&mut rule).collect();
-        let groups = self.rules.into_iter().map(group).collect();
+        let group =
+            |group: Listed<Listed<WrittenMatch>>| group.0.into_iter().map(&mut rule).collect();
+        let groups = self.rules.0.into_iter().map(group).collect();
         let policy = Policy {
             name: name.as_str().into(),
             scope: self.scope,
@@ -78,9 +110,9 @@ impl Document {
 impl WrittenMatch {
     fn read(self, say: &mut dyn FnMut(String)) -> Match {
         Match {
-            namespaces: Condition { any: self.namespaces, none: self.not_namespaces },
-            principals: Condition { any: self.principals, none: self.not_principals },
-            accounts: Condition { any: self.service_accounts, none: self.not_service_accounts },
+            namespaces: Condition { any: self.namespaces.0, none: self.not_namespaces.0 },
+            principals: Condition { any: self.principals.0, none: self.not_principals.0 },
+            accounts: Condition { any: self.service_accounts.0, none: self.not_service_accounts.0 },
             source_ips: Condition {
                 any: ranges(&self.source_ips, say),
                 none: ranges(&self.not_source_ips, say),
@@ -98,7 +130,7 @@ impl WrittenMatch {
 }
 
 /// The ports that a port can be; 0 is left to [`Policy::problems`].
-fn ports(numbers: &[u64], say: &mut dyn FnMut(String)) -> Vec<u16> {
+fn ports(numbers: &Listed<u64>, say: &mut dyn FnMut(String)) -> Vec<u16> {
     let port = |number: &u64| {
         let port = u16::try_from(*number).ok();
         if port.is_none() {
@@ -106,11 +138,11 @@ fn ports(numbers: &[u64], say: &mut dyn FnMut(String)) -> Vec<u16> {
         }
         port
     };
-    numbers.iter().filter_map(port).collect()
+    numbers.0.iter().filter_map(port).collect()
 }
 
-fn ranges(texts: &[String], say: &mut dyn FnMut(String)) -> Vec<IpNet> {
-    let parse = |text: &String| {
+fn ranges(texts: &Listed<Range>, say: &mut dyn FnMut(String)) -> Vec<IpNet> {
+    let parse = |Range(text): &Range| {
         let host = || text.parse::<IpAddr>().ok().map(IpNet::from);
         let net = text.parse::<IpNet>().ok().or_else(host);
         if net.is_none() {
@@ -118,13 +150,14 @@ fn ranges(texts: &[String], say: &mut dyn FnMut(String)) -> Vec<IpNet> {
         }
         net.as_ref().map(canonical)
     };
-    texts.iter().filter_map(parse).collect()
+    texts.0.iter().filter_map(parse).collect()
 }
 
 impl Policy {
     /// Its canonical text: compact JSON, ranges in one form, what is empty or false left out.
     /// The same policy has the same bytes.
     #[must_use]
+    #[expect(clippy::missing_panics_doc, reason = "maps with text keys are always JSON")]
     pub fn to_text(&self) -> String {
         serde_json::to_string(self).expect("texts, numbers, and maps with text keys are JSON")
     }

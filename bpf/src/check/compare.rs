@@ -1,8 +1,10 @@
 //! Where the tables differ from a snapshot.
 
 use std::cmp::Ordering;
+use std::sync::Arc;
 
 use super::{Finding, Severity, fields};
+use crate::authz::Policy;
 use crate::snapshot::{Listing, ServiceEntry, Snapshot, WorkloadEntry, service_order};
 use crate::tables::Have;
 
@@ -36,9 +38,24 @@ pub fn compare(have: &Have, wanted: &Snapshot) -> Vec<Finding> {
         entry.sort();
         // It matters only to those who dial the workload's addresses.
         entry.waypoint = entry.waypoint.filter(|_| !entry.addresses.is_empty());
+        if wanted.policies.is_none() {
+            // Nothing is said of policies.
+            let there = have.workload(&entry.uid);
+            entry.policies = there.map(|workload| workload.policies).unwrap_or_default();
+        }
         entry
     });
     join(there.workloads(), workloads, uid, text, fields::workload, &mut findings);
+    if let Some(wanted) = &wanted.policies {
+        let mut wanted: Vec<_> = wanted.iter().collect();
+        wanted.sort_by(|one, next| one.name.cmp(&next.name));
+        let (name, text) = (
+            |one: &&Arc<Policy>| one.name.clone(),
+            |one: &&Arc<Policy>| format!("policy {}", one.name),
+        );
+        let fields = |one: &&Arc<Policy>, other: &&Arc<Policy>| fields::policy(one, other);
+        join(there.policies(), wanted.into_iter(), name, text, fields, &mut findings);
+    }
     findings.sort_unstable();
     findings
 }

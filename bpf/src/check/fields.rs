@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Debug;
 
+use crate::authz::Policy;
 use crate::snapshot::{ServiceEntry, WorkloadEntry};
 use crate::want::Settings;
 
@@ -64,5 +65,19 @@ pub(crate) fn workload(have: &WorkloadEntry, want: &WorkloadEntry) -> Vec<String
     fields.field("waypoint", &have.waypoint, &want.waypoint);
     fields.field("identity", &have.identity, &want.identity);
     fields.field("isWaypoint", &have.is_waypoint, &want.is_waypoint);
+    fields.list("policies", &have.policies, &want.policies);
+    fields.0
+}
+
+/// What two policies of one name disagree about; of their rules only how many there are.
+pub(crate) fn policy(have: &Policy, want: &Policy) -> Vec<String> {
+    let mut fields = Fields::default();
+    fields.field("scope", &have.scope, &want.scope);
+    fields.field("action", &have.action, &want.action);
+    fields.field("dryRun", &have.dry_run, &want.dry_run);
+    if have.groups != want.groups {
+        let (is, wanted) = (have.groups.len(), want.groups.len());
+        fields.0.push(format!("rules differ ({is} groups, wanted {wanted})"));
+    }
     fields.0
 }

@@ -2,11 +2,29 @@
 
 use std::path::Path;
 
+use super::ExplainError;
+use super::inbound::PodHere;
 use super::said::HookSaid;
 use crate::kernel::{Id, Kernel, KernelError, Pinned};
 use crate::layout::{Hook, Map};
 use crate::ours;
 use crate::pins::Root;
+use crate::pods::{self, Record};
+
+/// The enrolled pods of this node, and whether the program of each decides.
+pub(super) fn pods(k: &dyn Kernel, root: &Root) -> Result<Vec<PodHere>, ExplainError> {
+    let records = pods::list(k, root).map_err(ExplainError::Pods)?;
+    let enrolled = records.into_iter().filter(|record| record.word.is_some());
+    let here = |record: Record| {
+        let path = root.pod(record.cookie).join(Hook::SkLookup.name());
+        let hooked = match k.pinned(&path).map_err(ExplainError::Kernel)? {
+            Some(Pinned::Link(link)) => link.cgroup_id != 0,
+            _ => false,
+        };
+        Ok(PodHere { cookie: record.cookie, uid: record.uid, hooked })
+    };
+    enrolled.map(here).collect()
+}
 
 /// The hook, as it is for connections of this cgroup: ours is effective where our program runs on
 /// the pinned tables, whatever became of its pins.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::outcome::{Outcome, Verdict};
+use super::outcome::{Admission, Outcome, Verdict};
 use crate::want::{Family, Kind, Mode};
 
 /// The version of the JSON.
@@ -33,6 +33,8 @@ pub struct Explanation {
     /// What was found on the way.
     #[serde(flatten)]
     pub trail: Trail,
+    /// What the pods of this node that it may reach say to it.
+    pub inbound: Vec<InboundSaid>,
     /// What becomes of the connection.
     pub verdict: Verdict,
 }
@@ -118,7 +120,7 @@ pub struct Trail {
 #[serde(rename_all = "camelCase")]
 pub struct Step {
     /// `hook`, `pod`, `protocol`, `bypass`, `frontend`, `workload`, `service`, `waypoint`,
-    /// `endpoint` or `family`; readers pass over others.
+    /// `endpoint`, `family` or `inbound`; readers pass over others.
     pub step: &'static str,
     /// What was found, in words.
     pub finding: String,
@@ -185,6 +187,78 @@ pub struct EndpointSaid {
     pub chance: f64,
     /// What choosing it means.
     pub outcome: Outcome,
+}
+
+/// What a pod says to a connection that comes in.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct InboundSaid {
+    /// Its uid.
+    pub pod: String,
+    /// Its netns cookie.
+    pub cookie: u64,
+    /// Where the connection comes in.
+    pub target: SocketAddr,
+    /// The address that it comes from; absent where it is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<IpAddr>,
+    /// The workload with that address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub workload: Option<String>,
+    /// Its identity; absent: it has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub identity: Option<String>,
+    /// The policy set that the pod's word says.
+    pub set: u16,
+    /// The policies that the set stands for, by name.
+    pub policies: Vec<String>,
+    /// What becomes of it.
+    pub admission: Admission,
+    /// The counter of `kmesh_stats` that moves.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub counter: Option<&'static str>,
+    /// Why, in words.
+    pub why: String,
+    /// What decided, where one policy did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub by: Option<BySaid>,
+    /// What dry-run policies would change.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dry_run: Option<DryRunSaid>,
+}
+
+impl InboundSaid {
+    /// On one line.
+    #[must_use]
+    pub fn words(&self) -> String {
+        let Self { pod, admission, why, .. } = self;
+        format!("{pod} {}: {why}", admission.verb())
+    }
+}
+
+/// What of a policy matched; all are counted from 1.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BySaid {
+    /// `namespace/name`.
+    pub policy: String,
+    /// Which of its groups.
+    pub group: usize,
+    /// Of each rule of the group the match that held; null for a rule without matches.
+    pub matches: Vec<Option<usize>>,
+}
+
+/// What would be if dry-run policies were in force, too.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DryRunSaid {
+    /// Whether it would be let in.
+    pub lets_in: bool,
+    /// What would decide.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub by: Option<BySaid>,
+    /// Why, in words.
+    pub why: String,
 }
 
 /// A way that it may end.

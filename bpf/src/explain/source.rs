@@ -1,5 +1,5 @@
 //! Who connects: a pod of this node by uid, `namespace/name`, name, address, netns cookie, or the
-//! path of its network namespace.
+//! path of its network namespace; or the host itself, as `host`.
 //!
 //! It refuses a name that no enrolled pod has, or more than one: who that is cannot be known from
 //! the kernel.
@@ -13,16 +13,23 @@ use super::ExplainError;
 use super::look;
 use super::said::Source;
 use crate::kernel::{Kernel, KernelError, Tables};
-use crate::layout::{BackendRecord, FrontendKey, FrontendWord, Map};
+use crate::layout::{BackendRecord, FrontendKey, FrontendWord, Map, SettingsWords};
 use crate::netns;
 use crate::pins::Root;
 use crate::pods::{self, Record};
 
+/// What names the host itself.
+const HOST: &str = "host";
 /// How many enrolled pods an error names.
 const NAMED: usize = 8;
 
 /// The source that `given` names.
 pub(super) fn find(k: &dyn Kernel, root: &Root, given: &str) -> Result<Source, ExplainError> {
+    if given == HOST {
+        let settings = look::settings(k).map_err(ExplainError::Kernel)?;
+        let cookie = Some(settings.0[SettingsWords::HOST]).filter(|cookie| *cookie != 0);
+        return Ok(Source { given: given.to_owned(), cookie, ..Source::default() });
+    }
     if let Ok(cookie) = given.parse() {
         return by_cookie(k, root, given, cookie);
     }

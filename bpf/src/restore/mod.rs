@@ -60,9 +60,15 @@ pub enum RestoreError {
     /// A part that is neither in the snapshot nor in the tables.
     #[error("{part} is neither in the snapshot nor in the tables; see: kmeshctl dump")]
     NoSuchPart {
-        /// "service NAME" or "workload UID".
+        /// "service NAME", "workload UID" or "policy NAME".
         part: String,
     },
+    /// Policies are asked for, and the snapshot says nothing of them.
+    #[error(
+        "the snapshot says nothing of policies (no `policies` in it): those in force are kept; \
+         leave policies out of --only, or take a snapshot anew: kmeshctl dump all -o json"
+    )]
+    NoPolicies,
     /// This machine does not say which boot it is.
     #[error("look at this machine")]
     Boot(#[source] BootError),
@@ -114,6 +120,8 @@ pub struct Restored {
     pub services: usize,
     /// Workloads that it named.
     pub workloads: usize,
+    /// Policies that it named; `None`: it says nothing of them, those in force are kept.
+    pub policies: Option<usize>,
     /// Pods that it named and that are alive.
     pub pods: usize,
     /// What is not as it should be, of the objects, the tables and what was wanted.
@@ -141,9 +149,11 @@ pub fn preview(
         Some(have) => (have, pods::list(k, place.root).map_err(RestoreError::Pods)?),
     };
     let (pods, left_out) = (wanted.pods().to_vec(), wanted.left_out().to_vec());
+    let says_policies = wanted.says_policies();
     let change = wanted.into_change(&have)?;
     let steps = plan_judged(&have, &change).map_err(RestoreError::Plan)?;
-    Ok(Preview::new(&have, &change, &steps, &there, pods, left_out))
+    let preview = Preview::new(&have, &change, &steps, &there, pods, left_out);
+    Ok(Preview { keeps_policies: !says_policies, ..preview })
 }
 
 /// Restores. `progress` is told of elements written and to write.
@@ -154,7 +164,7 @@ pub fn run(
     progress: Progress<'_>,
 ) -> Result<Restored, RestoreError> {
     let ground = ground(k, place.root)?;
-    let pods = wanted.pods().to_vec();
+    let (pods, says_policies) = (wanted.pods().to_vec(), wanted.says_policies());
     let (first, change) = match ground {
         Ground::Tables(have) => {
             let change = wanted.into_change(&have)?;
@@ -173,6 +183,7 @@ pub fn run(
     let mut restored = Restored {
         services: change.services.len(),
         workloads: change.workloads.len(),
+        policies: says_policies.then_some(change.policies.len()),
         pods: pods.len(),
         ..Restored::default()
     };

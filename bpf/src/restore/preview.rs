@@ -1,11 +1,12 @@
 //! What a restore would add, change and remove, by name. Pure: it looks at what is there and at
 //! what is wanted.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use serde::Serialize;
 
 use super::LeftOut;
+use crate::authz::Policy;
 use crate::check::fields;
 use crate::pods::Record;
 use crate::snapshot::{PodEntry, PodMode, service_entry, workload_entry};
@@ -21,6 +22,11 @@ pub struct Preview {
     pub services: Changes,
     /// Workloads.
     pub workloads: Changes,
+    /// Authorization policies.
+    pub policies: Changes,
+    /// The snapshot says nothing of policies: those in force are kept.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub keeps_policies: bool,
     /// Pods to enrol, or to enrol otherwise; none is removed.
     pub pods: Changes,
     /// What the programs are told: how it is, and shall be.
@@ -95,15 +101,15 @@ impl Preview {
         let mut preview = Self { left_out, elements, ..Self::default() };
         preview.of_services(have, change);
         preview.of_workloads(have, change);
+        preview.of_policies(have, change);
         if let Some(wanted) = &change.settings {
             preview.settings = fields::settings(&have.settings(), wanted);
         }
         for pod in pods {
             preview.of_pod(there, &pod);
         }
-        for changes in [&mut preview.services, &mut preview.workloads, &mut preview.pods] {
-            changes.sort();
-        }
+        let Self { services, workloads, policies, pods, .. } = &mut preview;
+        [services, workloads, policies, pods].into_iter().for_each(Changes::sort);
         preview
     }
 
@@ -166,6 +172,24 @@ impl Preview {
             for (uid, _) in have.workloads().filter(|(uid, _)| !kept.contains(uid)) {
                 self.workloads.removed.push(uid.to_string());
             }
+        }
+    }
+
+    fn of_policies(&mut self, have: &Have, change: &Change) {
+        let there: HashMap<&Name, &Policy> =
+            have.policies().map(|policy| (&policy.name, &**policy)).collect();
+        for (name, wanted) in &change.policies {
+            let there = there.get(name).copied();
+            let what = match (there, wanted) {
+                (Some(there), Some(wanted)) => fields::policy(there, wanted),
+                _ => Vec::new(),
+            };
+            self.policies.note(name.to_string(), there.is_some(), wanted.is_some(), &what);
+        }
+        if change.all_policies {
+            let kept: HashSet<&Name> = change.policies.iter().map(|(name, _)| name).collect();
+            let gone = there.keys().filter(|name| !kept.contains(*name));
+            self.policies.removed.extend(gone.map(ToString::to_string));
         }
     }
 

@@ -59,6 +59,12 @@ impl Wanted {
         &self.pods
     }
 
+    /// Whether it says which policies there shall be.
+    #[must_use]
+    pub fn says_policies(&self) -> bool {
+        self.snapshot.policies.is_some()
+    }
+
     /// Pods that will not.
     #[must_use]
     pub fn left_out(&self) -> &[LeftOut] {
@@ -67,10 +73,15 @@ impl Wanted {
 
     /// The change that makes the tables say this.
     pub(super) fn into_change(self, have: &Have) -> Result<Change, RestoreError> {
-        if self.only.is_empty() {
-            return Ok(self.snapshot.into_change());
+        let asks = |part: &Only| matches!(part, Only::Policies | Only::Policy(_));
+        if self.snapshot.policies.is_none() && self.only.iter().any(asks) {
+            return Err(RestoreError::NoPolicies);
         }
-        let change = self.snapshot.into_partial(&self.only, have);
+        let snapshot = self.snapshot.keeping_policies(have);
+        if self.only.is_empty() {
+            return Ok(snapshot.into_change());
+        }
+        let change = snapshot.into_partial(&self.only, have);
         for part in &self.only {
             let (there, part) = match part {
                 Only::Service(name) => {
@@ -81,7 +92,13 @@ impl Wanted {
                     let mut uids = change.workloads.iter().map(|(uid, _)| &**uid);
                     (uids.any(|there| there == uid), format!("workload {uid}"))
                 }
-                Only::Settings | Only::Services | Only::Workloads | Only::Pods => continue,
+                Only::Policy(name) => {
+                    let mut names = change.policies.iter().map(|(name, _)| &**name);
+                    (names.any(|there| there == name), format!("policy {name}"))
+                }
+                Only::Settings | Only::Services | Only::Workloads | Only::Policies | Only::Pods => {
+                    continue;
+                }
             };
             if !there {
                 return Err(RestoreError::NoSuchPart { part });

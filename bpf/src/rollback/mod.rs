@@ -98,7 +98,7 @@ pub fn begin(
     (file, after): (String, Duration),
 ) -> Result<Pending, RollbackError> {
     let boot_id = boot::boot_id().map_err(RollbackError::Boot)?;
-    let pods = pod_entries(k, root).map_err(RollbackError::Pods)?;
+    let pods = pod_entries(k, root, have).map_err(RollbackError::Pods)?;
     let is_new = |cookie| pods.iter().all(|pod| pod.cookie != cookie);
     let new = wanted.pods().iter().filter(|pod| is_new(pod.cookie));
     let enrols = new

@@ -82,12 +82,16 @@ pub struct WorkloadEntry {
     /// It is itself a waypoint.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub is_waypoint: bool,
+    /// The authorization policies that name it; sorted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "words::names")]
+    pub policies: Vec<Name>,
 }
 
 impl WorkloadEntry {
-    /// Puts its list in order.
+    /// Puts its lists in order.
     pub(crate) fn sort(&mut self) {
         self.addresses.sort_unstable();
+        self.policies.sort_unstable();
     }
 }
 
@@ -119,6 +123,13 @@ pub struct PodEntry {
     pub netns: Option<String>,
     /// How it is governed.
     pub mode: PodMode,
+    /// The authorization policies of its policy set, by name: what is in force for it. For the
+    /// reader; a restore works it out anew.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "words::names")]
+    pub policies: Vec<Name>,
+    /// It lets nobody in until its policies are in the tables. For the reader, too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub waits: bool,
 }
 
 /// What services are sorted by.
@@ -140,13 +151,12 @@ pub(super) fn from_service_entry(entry: ServiceEntry) -> (ServiceKey, Option<Ser
 
 /// A waypoint matters only to those who dial the workload's addresses.
 pub(crate) fn workload_entry(uid: Name, workload: Workload) -> WorkloadEntry {
-    let Workload { v4, v6, addresses, waypoint, identity, is_waypoint, policies: _ } = workload;
+    let Workload { v4, v6, addresses, waypoint, identity, is_waypoint, policies } = workload;
     let waypoint = waypoint.filter(|_| !addresses.is_empty());
-    WorkloadEntry { uid, v4, v6, addresses, waypoint, identity, is_waypoint }
+    WorkloadEntry { uid, v4, v6, addresses, waypoint, identity, is_waypoint, policies }
 }
 
 pub(super) fn from_workload_entry(entry: WorkloadEntry) -> (Name, Option<Workload>) {
-    let WorkloadEntry { uid, v4, v6, addresses, waypoint, identity, is_waypoint } = entry;
-    let policies = Vec::new();
+    let WorkloadEntry { uid, v4, v6, addresses, waypoint, identity, is_waypoint, policies } = entry;
     (uid, Some(Workload { v4, v6, addresses, waypoint, identity, is_waypoint, policies }))
 }

@@ -3,8 +3,11 @@
 //! It holds two sorted lists of indices (4 bytes a service, 4 a workload) beside the tables: no
 //! entry is kept, so that a million of them take no more memory than one.
 
+use std::sync::Arc;
+
 use super::entry::{service_entry, workload_entry};
 use super::{ServiceEntry, WorkloadEntry};
+use crate::authz::Policy;
 use crate::tables::{Have, Shared};
 use crate::want::Settings;
 
@@ -37,6 +40,11 @@ impl<'a> Listing<'a> {
             let (key, service) = self.have.nth_service(*index, &mut shared)?;
             Some(service_entry(key, service))
         })
+    }
+
+    /// Authorization policies, sorted by name.
+    pub fn policies(&self) -> impl Iterator<Item = &Arc<Policy>> + '_ {
+        self.have.policies()
     }
 
     /// Workloads, sorted by uid.

@@ -17,6 +17,7 @@ mod write;
 use std::collections::HashSet;
 use std::io;
 use std::str::FromStr;
+use std::sync::Arc;
 
 pub use entry::{PodEntry, PodMode, ServiceEntry, WorkloadEntry};
 use entry::{from_service_entry, from_workload_entry};
@@ -25,12 +26,13 @@ pub use listing::Listing;
 pub use taken::pod_entries;
 pub use write::{Each, Format, write_json, write_yaml};
 
+use crate::authz::Policy;
 use crate::check::Invalid;
 use crate::tables::Have;
 use crate::want::{Change, Name, Settings};
 
 /// The schema that this build writes, and the newest that it reads.
-pub const SCHEMA_VERSION: u32 = 1;
+pub const SCHEMA_VERSION: u32 = 2;
 
 /// Where and when a snapshot was taken; what is empty or `None` is left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -62,6 +64,9 @@ pub struct Snapshot {
     pub services: Vec<ServiceEntry>,
     /// Sorted by uid.
     pub workloads: Vec<WorkloadEntry>,
+    /// Authorization policies, sorted by name; `None` where nothing is said of them, also not by
+    /// the workloads: a restore keeps what is in force.
+    pub policies: Option<Vec<Arc<Policy>>>,
     /// Sorted by cookie; `None` where pods are not told.
     pub pods: Option<Vec<PodEntry>>,
 }
@@ -112,7 +117,8 @@ impl Snapshot {
         let services = have.services().map(|(key, service)| service_entry(key, service));
         let workloads = have.workloads().map(|(uid, workload)| workload_entry(uid, workload));
         let (services, workloads) = (services.collect(), workloads.collect());
-        Self { about, settings: have.settings(), services, workloads, pods }.sorted()
+        let policies = Some(have.policies().cloned().collect());
+        Self { about, settings: have.settings(), services, workloads, policies, pods }.sorted()
     }
 
     /// What a complete change says.
@@ -128,13 +134,20 @@ impl Snapshot {
             .filter_map(|(uid, workload)| Some(workload_entry(uid.clone(), workload.clone()?)));
         let settings = change.settings.clone().unwrap_or_default();
         let (services, workloads) = (services.collect(), workloads.collect());
-        Self { about, settings, services, workloads, pods: None }.sorted()
+        let policies = change.policies.iter().filter_map(|(_, policy)| policy.clone());
+        let policies = change.all_policies.then(|| policies.collect());
+        Self { about, settings, services, workloads, policies, pods: None }.sorted()
     }
 
-    /// The complete change that makes the tables say this.
+    /// The complete change that makes the tables say this; complete but for policies, where it
+    /// says nothing of them.
     #[must_use]
     pub fn into_change(self) -> Change {
+        let all_policies = self.policies.is_some();
+        let policies = self.policies.unwrap_or_default().into_iter();
         Change {
+            policies: policies.map(|policy| (policy.name.clone(), Some(policy))).collect(),
+            all_policies,
             services: self.services.into_iter().map(from_service_entry).collect(),
             workloads: self.workloads.into_iter().map(from_workload_entry).collect(),
             settings: Some(self.settings),
@@ -156,8 +169,15 @@ impl Snapshot {
         };
         let all_services = only.contains(&Only::Services);
         let all_workloads = only.contains(&Only::Workloads);
+        let all_policies = only.contains(&Only::Policies);
+        let says_policies = self.policies.is_some();
+        let policy = |name: &Name| {
+            only.iter().any(|part| matches!(part, Only::Policy(wanted) if **wanted == **name))
+        };
         let mut change = self.into_change();
         (change.all_services, change.all_workloads) = (all_services, all_workloads);
+        change.all_policies &= all_policies;
+        change.policies.retain(|(name, _)| all_policies || policy(name));
         change.services.retain(|(key, _)| all_services || service(&key.name));
         change.workloads.retain(|(uid, _)| all_workloads || workload(uid));
         change.settings = change.settings.filter(|_| only.contains(&Only::Settings));
@@ -169,7 +189,23 @@ impl Snapshot {
         let gone = have.workloads().map(|(uid, _)| uid);
         let gone = gone.filter(|uid| workload(uid) && !kept.contains(uid));
         change.workloads.extend(gone.map(|uid| (uid, None)));
+        let kept: HashSet<_> = change.policies.iter().map(|(name, _)| name.clone()).collect();
+        let gone = have.policies().map(|policy| policy.name.clone());
+        let gone = gone.filter(|name| says_policies && policy(name) && !kept.contains(name));
+        change.policies.extend(gone.map(|name| (name, None)));
         change
+    }
+
+    /// Where it says nothing of policies: its workloads keep those that name them in `have`.
+    #[must_use]
+    pub fn keeping_policies(mut self, have: &Have) -> Self {
+        if self.policies.is_none() {
+            for entry in &mut self.workloads {
+                let there = have.workload(&entry.uid);
+                entry.policies = there.map(|workload| workload.policies).unwrap_or_default();
+            }
+        }
+        self
     }
 
     fn sorted(mut self) -> Self {
@@ -177,6 +213,9 @@ impl Snapshot {
         self.workloads.iter_mut().for_each(WorkloadEntry::sort);
         self.services.sort_unstable_by(|one, next| service_order(one).cmp(&service_order(next)));
         self.workloads.sort_unstable_by(|one, next| one.uid.cmp(&next.uid));
+        if let Some(policies) = &mut self.policies {
+            policies.sort_unstable_by(|one, next| one.name.cmp(&next.name));
+        }
         if let Some(pods) = &mut self.pods {
             pods.sort_unstable_by_key(|pod| pod.cookie);
         }
@@ -193,12 +232,16 @@ pub enum Only {
     Services,
     /// "workloads": all of them.
     Workloads,
+    /// "policies": all of them.
+    Policies,
     /// "pods": those that are alive.
     Pods,
     /// "service=NAME": every port of it.
     Service(String),
     /// "workload=UID"
     Workload(String),
+    /// "policy=NAME": `namespace/name`.
+    Policy(String),
 }
 
 impl FromStr for Only {
@@ -209,12 +252,14 @@ impl FromStr for Only {
             None if text == "settings" => Ok(Self::Settings),
             None if text == "services" => Ok(Self::Services),
             None if text == "workloads" => Ok(Self::Workloads),
+            None if text == "policies" => Ok(Self::Policies),
             None if text == "pods" => Ok(Self::Pods),
             Some(("service", name)) if !name.is_empty() => Ok(Self::Service(name.to_owned())),
             Some(("workload", uid)) if !uid.is_empty() => Ok(Self::Workload(uid.to_owned())),
+            Some(("policy", name)) if !name.is_empty() => Ok(Self::Policy(name.to_owned())),
             _ => Err(format!(
-                "{text:?} is no part of a snapshot: use settings, services, workloads, pods, \
-                 service=NAME or workload=UID"
+                "{text:?} is no part of a snapshot: use settings, services, workloads, policies, \
+                 pods, service=NAME, workload=UID or policy=NAME"
             )),
         }
     }

@@ -5,6 +5,7 @@
 //! cannot take the memory of the node. What it returns need not be judged again.
 
 use std::io::{self, BufRead, BufReader, Cursor, Read};
+use std::sync::Arc;
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
@@ -14,10 +15,11 @@ use super::words::Reading;
 use super::{
     About, PodEntry, SCHEMA_VERSION, ServiceEntry, Snapshot, SnapshotError, WorkloadEntry,
 };
+use crate::authz::Policy;
 use crate::check::{Invalid, Problem, validate_snapshot};
 use crate::tables::is_name;
 
-type Owned = File<Vec<ServiceEntry>, Vec<WorkloadEntry>, Vec<PodEntry>>;
+type Owned = File<Vec<ServiceEntry>, Vec<WorkloadEntry>, Vec<Arc<Policy>>, Vec<PodEntry>>;
 
 /// The longest JSON file: about eight million endpoints.
 const JSON_MAX: u64 = 2 << 30;
@@ -136,7 +138,7 @@ pub(super) fn version<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Erro
             "schema version {found} is newer than {SCHEMA_VERSION}, the newest that this build \
              reads; use the Kmesh that wrote it"
         ))),
-        Some(0) => Err(D::Error::custom("schemaVersion 0 never was; write 1")),
+        Some(0) => Err(D::Error::custom("schemaVersion 0 never was; write 2")),
         Some(known) => Ok(known),
     }
 }
@@ -163,13 +165,40 @@ fn accept(mut file: Owned, origin: &str) -> Result<Snapshot, SnapshotError> {
         settings: file.settings,
         services: file.services,
         workloads: file.workloads,
+        policies: file.policies,
         pods: file.pods,
     }
     .sorted();
     let invalid = |source| SnapshotError::Invalid { origin: origin.to_owned(), source };
     judge_pods(&snapshot).map_err(invalid)?;
+    judge_policies(&snapshot).map_err(invalid)?;
     validate_snapshot(&snapshot).map_err(invalid)?;
     Ok(snapshot)
+}
+
+/// A policy's own problems were told where it was read.
+fn judge_policies(snapshot: &Snapshot) -> Result<(), Invalid> {
+    let mut problems = Vec::new();
+    let policies = snapshot.policies.as_deref().unwrap_or_default();
+    for pair in policies.windows(2).filter(|pair| pair[0].name == pair[1].name) {
+        let object = format!("policy {}", pair[0].name);
+        problems.push(Problem { object, problem: "is there twice; keep one of them".to_owned() });
+    }
+    for workload in &snapshot.workloads {
+        let object = || format!("workload {}", workload.uid);
+        for pair in workload.policies.windows(2).filter(|pair| pair[0] == pair[1]) {
+            let problem = format!("names policy {} twice; once is enough", pair[0]);
+            problems.push(Problem { object: object(), problem });
+        }
+        for name in workload.policies.iter().filter(|name| !is_name(name)) {
+            let problem = format!(
+                "names policy {name:?}, which is empty, too long or has control characters; \
+                 mend it"
+            );
+            problems.push(Problem { object: object(), problem });
+        }
+    }
+    if problems.is_empty() { Ok(()) } else { Err(Invalid { problems }) }
 }
 
 fn judge_pods(snapshot: &Snapshot) -> Result<(), Invalid> {

@@ -14,7 +14,7 @@ use crate::want::Settings;
 /// The schema. Lists are owned when read, borrowed when written.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(super) struct File<Services, Workloads, Pods> {
+pub(super) struct File<Services, Workloads, Policies, Pods> {
     #[serde(deserialize_with = "super::read::version")]
     pub(super) schema_version: u32,
     #[serde(default = "none", skip_serializing_if = "Option::is_none")]
@@ -37,6 +37,8 @@ pub(super) struct File<Services, Workloads, Pods> {
     pub(super) settings: Settings,
     pub(super) services: Services,
     pub(super) workloads: Workloads,
+    #[serde(default = "none", skip_serializing_if = "Option::is_none")]
+    pub(super) policies: Option<Policies>,
     #[serde(default = "none", skip_serializing_if = "Option::is_none")]
     pub(super) pods: Option<Pods>,
 }

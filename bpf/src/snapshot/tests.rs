@@ -1,6 +1,7 @@
 //! Snapshots as files: there and back, and what is refused.
 
 use super::{About, Only, PodEntry, PodMode, Snapshot, SnapshotError};
+use crate::authz::Policy;
 use crate::want::{Change, Endpoint, Family, Kind, Service, ServiceKey, Workload};
 
 fn snapshot() -> Snapshot {
@@ -9,6 +10,7 @@ fn snapshot() -> Snapshot {
         v4: Some([10, 0, 0, 1].into()),
         addresses: vec![[10, 0, 0, 1].into()],
         identity: Some("td/ns/n/sa/a".into()),
+        policies: vec!["n/p".into()],
         ..Workload::default()
     };
     let key =
@@ -22,11 +24,28 @@ fn snapshot() -> Snapshot {
     let change = Change {
         services: vec![(key, Some(service))],
         workloads: vec![(uid(), Some(workload))],
+        policies: vec![("n/p".into(), Some(policy("p").into()))],
+        all_policies: true,
         ..Change::default()
     };
     let about = About { node: Some("node-1".to_owned()), generation: Some(8), ..About::default() };
-    let pod = PodEntry { cookie: 7, uid: Some(uid()), netns: None, mode: PodMode::Bypass };
+    let pod = PodEntry {
+        cookie: 7,
+        uid: Some(uid()),
+        netns: None,
+        mode: PodMode::Bypass,
+        policies: Vec::new(),
+        waits: false,
+    };
     Snapshot { pods: Some(vec![pod]), ..Snapshot::of_change(&change, about) }
+}
+
+fn policy(name: &str) -> Policy {
+    let text = format!(
+        r#"{{"name":"{name}","namespace":"n","scope":"Namespace","action":"Deny",
+            "rules":[[[{{"sourceIps":["10.0.0.0/8"]}}]]]}}"#
+    );
+    Policy::from_text(&text).expect("a policy")
 }
 
 fn json(snapshot: &Snapshot) -> String {
@@ -64,8 +83,8 @@ fn an_edited_file_is_refused_until_its_checksum_is_taken_out() {
 
 #[test]
 fn what_is_not_of_this_schema_is_refused() {
-    let newer = "{\"schemaVersion\": 2, \"moreThings\": []}";
-    assert!(refused(newer).contains("schema version 2 is newer than 1"), "{}", refused(newer));
+    let newer = "{\"schemaVersion\": 3, \"moreThings\": []}";
+    assert!(refused(newer).contains("schema version 3 is newer than 2"), "{}", refused(newer));
     let unknown = "{\"schemaVersion\": 1, \"services\": [], \"workloads\": [], \"x\": 1}";
     let said = refused(unknown);
     assert!(said.contains("unknown field `x`") && said.contains("line 1"), "{said}");
@@ -94,10 +113,45 @@ fn a_contradiction_is_refused_by_name() {
 }
 
 #[test]
+fn a_policy_that_is_wrong_is_named_with_its_place() {
+    let good = json(&snapshot());
+    let bare =
+        good.lines().filter(|line| !line.contains("checksum")).collect::<Vec<_>>().join("\n");
+    for (is, wrong, said) in [
+        ("10.0.0.0/8", "10.0.0.0/33", "policy n/p: bad address range \"10.0.0.0/33\""),
+        ("sourceIps", "sourceIp", "unknown field `sourceIp`"),
+        ("\"name\": \"p\"", "\"name\": \"\"", "policy n/: name and namespace must not be empty"),
+    ] {
+        assert!(bare.contains(is), "{is} is not in {bare}");
+        let refused = refused(&bare.replace(is, wrong));
+        assert!(refused.contains(said) && refused.contains("at line"), "{refused}");
+    }
+    let mut twice = snapshot();
+    twice.policies.as_mut().expect("policies").push(policy("p").into());
+    assert!(refused(&json(&twice)).contains("policy n/p: is there twice"));
+    let mut named = snapshot();
+    named.workloads[0].policies.push("n/p".into());
+    assert!(refused(&json(&named)).contains("names policy n/p twice"));
+}
+
+#[test]
+fn a_file_that_says_nothing_of_policies_changes_none() {
+    let old = r#"{"schemaVersion": 1, "services": [], "workloads": [{"uid": "a"}]}"#;
+    let old = Snapshot::parse(old.as_bytes(), "old").expect("an older file");
+    assert_eq!(old.policies, None);
+    let change = old.into_change();
+    assert!(!change.all_policies && change.policies.is_empty());
+    let none = r#"{"schemaVersion": 2, "services": [], "workloads": [], "policies": []}"#;
+    assert!(Snapshot::parse(none.as_bytes(), "none").expect("a file").into_change().all_policies);
+}
+
+#[test]
 fn parts_are_named() {
     assert_eq!("services".parse(), Ok(Only::Services));
     assert_eq!("service=ns/web".parse(), Ok(Only::Service("ns/web".to_owned())));
     assert_eq!("pods".parse(), Ok(Only::Pods));
+    assert_eq!("policies".parse(), Ok(Only::Policies));
+    assert_eq!("policy=n/p".parse(), Ok(Only::Policy("n/p".to_owned())));
     for wrong in ["", "service", "service=", "all", "pod=1"] {
         assert!(wrong.parse::<Only>().is_err(), "{wrong}");
     }
@@ -119,6 +173,12 @@ fn hostile_files_take_no_more_memory_than_their_length() {
     let said = refused(&(long.clone() + "\""));
     assert!(said.contains("has 8388608 bytes") && said.len() < 600, "{}", said.len());
     assert!(refused(&long).contains("EOF while parsing a string"), "{}", refused(&long));
+    let policy =
+        "{name: a, namespace: n, scope: Global, action: Deny, rules: [[[{destinationPorts: ";
+    let ports = vec!["80"; 10_000].join(",");
+    let bomb = format!("{header}  []\npolicies:\n- {policy}&a [{ports}]}}]]]}}\n")
+        + &format!("- {policy}*a}}]]]}}\n").repeat(1_000);
+    assert!(refused(&bomb).contains("YAML aliases"), "{}", refused(&bomb));
     let number = "{\"schemaVersion\": 99999999999999999999999999}";
     assert!(refused(number).contains("line 1 column"), "{}", refused(number));
     assert!(refused(&"\n".repeat(1 << 20)).contains("the file is empty"));

@@ -7,6 +7,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
+use std::marker::PhantomData;
 use std::net::IpAddr;
 
 use hashbrown::HashSet;
@@ -20,6 +21,8 @@ use crate::want::Name;
 const NAME_COST: u64 = 8;
 /// The least that an address takes in a file.
 const ADDRESS_COST: u64 = 3;
+/// The least that a list takes in a file.
+const LIST_COST: u64 = 2;
 
 thread_local! {
     static LEFT: Cell<u64> = const { Cell::new(u64::MAX) };
@@ -90,25 +93,69 @@ pub(crate) fn optional_name<'de, D: Deserializer<'de>>(from: D) -> Result<Option
     Ok(Option::<Named>::deserialize(from)?.map(|named| named.0))
 }
 
+/// Names, each of which the tables can hold.
+pub(crate) fn names<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Name>, D::Error> {
+    #[derive(Deserialize)]
+    struct Named(#[serde(deserialize_with = "name")] Name);
+    let names = Vec::<Named>::deserialize(from)?;
+    Ok(names.into_iter().map(|named| named.0).collect())
+}
+
 /// A list of addresses.
 pub(crate) fn addresses<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<IpAddr>, D::Error> {
-    struct List;
-    impl<'de> Visitor<'de> for List {
-        type Value = Vec<IpAddr>;
+    Listed::deserialize(from).map(|list| list.0)
+}
 
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("a list of addresses")
-        }
+/// What something takes in a file at least, in bytes.
+pub(crate) trait Costs {
+    /// The least.
+    fn cost(&self) -> u64;
+}
 
-        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
-            let mut addresses = Vec::new();
-            while let Some(address) = list.next_element()? {
-                pay(ADDRESS_COST)?;
-                addresses.push(address);
-            }
-            addresses.shrink_to_fit();
-            Ok(addresses)
-        }
+impl Costs for IpAddr {
+    fn cost(&self) -> u64 {
+        ADDRESS_COST
     }
-    from.deserialize_seq(List)
+}
+
+/// A list whose items are paid for.
+#[derive(Debug)]
+pub(crate) struct Listed<T>(pub(crate) Vec<T>);
+
+impl<T> Default for Listed<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<T> Costs for Listed<T> {
+    fn cost(&self) -> u64 {
+        LIST_COST
+    }
+}
+
+impl<'de, T: Deserialize<'de> + Costs> Deserialize<'de> for Listed<T> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_seq(List(PhantomData))
+    }
+}
+
+struct List<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de> + Costs> Visitor<'de> for List<T> {
+    type Value = Listed<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+        let mut items = Vec::new();
+        while let Some(item) = list.next_element::<T>()? {
+            pay(item.cost())?;
+            items.push(item);
+        }
+        items.shrink_to_fit();
+        Ok(Listed(items))
+    }
 }

@@ -33,8 +33,9 @@ impl Snapshot {
 
     fn write(&self, format: Format, out: &mut dyn Write) -> io::Result<()> {
         let (services, workloads) = (self.services.as_slice(), self.workloads.as_slice());
-        let settings = self.settings.clone();
-        let file = file(self.about.clone(), settings, services, workloads, self.pods.as_deref());
+        let (settings, policies) = (self.settings.clone(), self.policies.as_deref());
+        let pods = self.pods.as_deref();
+        let file = file(self.about.clone(), settings, services, workloads, policies, pods);
         sign_and_write(file, format, out)
     }
 }
@@ -49,7 +50,8 @@ impl Listing<'_> {
         out: &mut dyn Write,
     ) -> io::Result<()> {
         let (services, workloads) = (Each(|| self.services()), Each(|| self.workloads()));
-        let file = file(about, self.settings(), services, workloads, pods);
+        let policies = Some(Each(|| self.policies()));
+        let file = file(about, self.settings(), services, workloads, policies, pods);
         sign_and_write(file, format, out)
     }
 }
@@ -64,13 +66,14 @@ impl<F: Fn() -> I, I: Iterator<Item: Serialize>> Serialize for Each<F> {
     }
 }
 
-fn file<S, W>(
+fn file<S, W, P>(
     about: About,
     settings: Settings,
     services: S,
     workloads: W,
+    policies: Option<P>,
     pods: Option<&[PodEntry]>,
-) -> File<S, W, &[PodEntry]> {
+) -> File<S, W, P, &[PodEntry]> {
     let About { node, kernel, boot_id, time, generation, consistent, unfinished } = about;
     File {
         schema_version: SCHEMA_VERSION,
@@ -85,12 +88,13 @@ fn file<S, W>(
         settings,
         services,
         workloads,
+        policies,
         pods,
     }
 }
 
-fn sign_and_write<S: Serialize, W: Serialize>(
-    mut file: File<S, W, &[PodEntry]>,
+fn sign_and_write<S: Serialize, W: Serialize, P: Serialize>(
+    mut file: File<S, W, P, &[PodEntry]>,
     format: Format,
     out: &mut dyn Write,
 ) -> io::Result<()> {

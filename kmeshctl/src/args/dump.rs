@@ -9,7 +9,7 @@ use crate::complete;
 /// What `dump` shows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum What {
-    /// Services, workloads, pods, settings, counters; limits and fill.
+    /// Services, workloads, policies, pods, settings, counters; limits and fill.
     #[default]
     Maps,
     /// The programs, and whether they run.
@@ -52,10 +52,11 @@ impl Format {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  kmeshctl dump                                   services, workloads, pods, counters, limits
+  kmeshctl dump                                   services, workloads, policies, pods, counters
   kmeshctl dump maps kmesh_service map_of_manager only what these maps hold
   kmeshctl dump maps --service shop/cart          a service, its workloads, their pods here
   kmeshctl dump maps --address 10.96.0.10         whose address is this?
+  kmeshctl dump maps --policy shop/allow-cart     a policy, its sets, the pods it applies to
   kmeshctl dump pods shop/cart-1                  one pod
   kmeshctl dump programs -o wide                  programs with build, order, map ids
   kmeshctl dump all -o json >node.json            a snapshot for `kmeshctl restore`
@@ -84,6 +85,10 @@ pub struct Dump {
     /// Only this pod: its uid, namespace/name, or netns cookie.
     #[arg(long, value_name = "POD", add = Live::new(complete::pods))]
     pub pod: Option<String>,
+    /// Only this authorization policy: namespace/name, or namespace/ for all of it; the workloads
+    /// and pods that it applies to.
+    #[arg(long, value_name = "NAME", add = Live::new(complete::policies))]
+    pub policy: Option<String>,
     /// Only what has this address: a VIP, or a workload's.
     #[arg(long, value_name = "IP")]
     pub address: Option<std::net::IpAddr>,

@@ -43,7 +43,11 @@ pub enum SocketProtocol {
 #[command(after_help = "\
 What the kernel would do with the connection now, from the live maps, step by step as the programs
 decide. No connection is made, no daemon is needed. A pod is named by its uid, namespace/name, name,
-address, netns cookie, pid:N, or the path of its network namespace.
+address, netns cookie, pid:N, or the path of its network namespace; the host itself is `host`.
+
+Where the connection reaches a pod of this node, that pod's answer is told: allowed or denied, by
+which policy, group and match. The address that it comes from is the pod's own, or --bind; any
+address may connect: --from 192.0.2.7.
 
 TCP Fast Open and MPTCP sockets are refused where a waypoint is met (EOPNOTSUPP; refused_fastopen,
 refused_mptcp).
@@ -54,10 +58,11 @@ changed under every reading), 2 it could not look.
 Examples:
   kmeshctl explain --from shop/cart-7d9f --to 10.96.0.10:80
   kmeshctl explain --from 10.244.1.7 --to '[fd96::10]:80'
+  kmeshctl explain --from 192.0.2.7 --to 10.244.1.9:8080             is this client let in?
   kmeshctl explain --from pid:4711 --to 10.96.0.10:80 --family 6     as ::ffff:10.96.0.10
   kmeshctl explain --from cart-7d9f --to 10.96.0.10:80 -o json | jq -r .verdict")]
 pub struct Explain {
-    /// Who connects: a pod of this node.
+    /// Who connects: a pod of this node, any address, or `host`.
     #[arg(long, value_name = "POD|ADDRESS", add = Live::new(complete::pods))]
     pub from: String,
     /// The address and port that are dialled; IPv6 in brackets.

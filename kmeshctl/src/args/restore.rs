@@ -43,7 +43,8 @@ pub struct Restore {
     /// How --dry-run is shown.
     #[arg(short, long, value_enum, default_value_t, requires = "dry_run")]
     pub output: FindingsFormat,
-    /// Only these parts: settings, services, workloads, pods, service=NAME, workload=UID.
+    /// Only these parts: settings, services, workloads, policies, pods, service=NAME,
+    /// workload=UID, policy=NAME.
     #[arg(long, value_delimiter = ',', value_name = "PART")]
     pub only: Vec<Only>,
     /// Also a snapshot of another node.

@@ -51,7 +51,7 @@ pub fn run(ctx: &Context, args: &Dump, out: &mut dyn Write) -> anyhow::Result<En
     pins::open_existing(&mut kernel, &ctx.root)?;
     let have = read(ctx, &kernel)?;
     let end = consistency(ctx, &have)?;
-    let pods = pod_entries(&kernel, &ctx.root)?;
+    let pods = pod_entries(&kernel, &ctx.root, &have)?;
     let mut about = About::of(&have, Some(node_name()));
     if !matches!(end, End::Good) {
         // Beside a writer in the middle of a transaction an unchanged generation proves nothing.
@@ -62,8 +62,11 @@ pub fn run(ctx: &Context, args: &Dump, out: &mut dyn Write) -> anyhow::Result<En
         listing.write(about, Some(&pods), format, out)?;
         return Ok(end);
     }
-    let select = filter.is_set().then(|| Select::new(&filter, &listing, &pods));
-    let tables = Some(Tables { about, listing: &listing, select: select.as_ref(), pods: &pods });
+    let select = filter.is_set().then(|| Select::new(&filter, &have, &listing, &pods));
+    let sets = view::sets(&have, &pods);
+    let select = select.as_ref();
+    let tables = Tables { about, listing: &listing, select, sets: &sets, pods: &pods };
+    let tables = Some(tables);
     let mut shown = Shown { tables, hooks, ..Shown::default() };
     fill(ctx, &kernel, args, &have, &mut shown)?;
     if filter.is_set() && shown.is_empty() {
@@ -100,6 +103,7 @@ fn filter(args: &Dump) -> Filter {
         service: args.service.clone(),
         workload: args.workload.clone(),
         pods: args.pod.iter().chain(names).cloned().collect(),
+        policy: args.policy.clone(),
         address: args.address.map(|address| address.to_canonical()),
     }
 }
@@ -109,7 +113,8 @@ fn check_use(args: &Dump, filter: &Filter) -> anyhow::Result<()> {
     let hooks = matches!(args.what, What::Programs | What::Links);
     if filter.is_set() && hooks {
         bail!(
-            "--service, --workload, --pod and --address choose among what the maps hold; name hooks instead"
+            "--service, --workload, --pod, --policy and --address choose among what the maps hold; \
+             name hooks instead"
         );
     }
     if filter.is_set() && args.what == What::All && args.output.of_snapshot().is_some() {
@@ -200,6 +205,8 @@ fn fill(
     }
     shown.shows_services = named(&[Map::Frontend, Map::Service, Map::Endpoint]);
     shown.shows_workloads = named(&[Map::Backend, Map::Names]);
+    shown.shows_policies = named(&[Map::Policy]);
+    shown.shows_sets = named(&[Map::AuthSet, Map::AuthWord, Map::AuthBits]);
     shown.shows_pods = named(&[Map::Manager]);
     // Limits, counters and settings: not where one thing is looked for.
     if !filter(args).is_set() {

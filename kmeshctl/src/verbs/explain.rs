@@ -3,8 +3,10 @@
 use std::io::{self, Write};
 
 use kmesh_bpf::explain::{
-    self, EndpointSaid, Explanation, MetadataSaid, OutcomeSaid, Protocol, Socket, Source, Verdict,
+    self, EndpointSaid, Explanation, InboundSaid, MetadataSaid, OutcomeSaid, Protocol, Socket,
+    Source, Verdict,
 };
+use kmesh_bpf::layout::{POLICY_NONE, POLICY_WAIT};
 use kmesh_bpf::want::Family;
 use kmesh_bpf::{lock, pins};
 
@@ -74,8 +76,40 @@ fn write(style: Style, all: bool, said: &Explanation, out: &mut dyn Write) -> io
             writeln!(out, "… and {} more (-v lists them)", endpoints.len() - listed)?;
         }
     }
+    let listed = if all { said.inbound.len() } else { LISTED.min(said.inbound.len()) };
+    said.inbound[..listed].iter().try_for_each(|inbound| write_inbound(style, inbound, out))?;
+    if listed < said.inbound.len() {
+        writeln!(out, "… and {} more (-v lists them)", said.inbound.len() - listed)?;
+    }
     writeln!(out)?;
     said.trail.outcomes.iter().try_for_each(|outcome| conclude(style, outcome, out))
+}
+
+/// What a pod says to the connection, and why.
+fn write_inbound(style: Style, said: &InboundSaid, out: &mut dyn Write) -> io::Result<()> {
+    let InboundSaid { pod, target, source, workload, identity, set, policies, admission, .. } =
+        said;
+    let source = source.map_or_else(|| "an unknown address".to_owned(), |ip| ip.to_string());
+    let workload = workload.as_deref().unwrap_or("no known workload");
+    let identity = identity.as_deref().unwrap_or("no identity");
+    writeln!(out, "\ninbound   {pod} at {target}, from {source}: {workload}, {identity}")?;
+    let named = match policies.as_slice() {
+        [] => String::new(),
+        names => format!(": {}", names.join(", ")),
+    };
+    match *set {
+        POLICY_NONE => {}
+        POLICY_WAIT => writeln!(out, "          policy set: none yet, the pod waits")?,
+        set => writeln!(out, "          policy set {set}{named}")?,
+    }
+    let tone = if admission.refusal().is_some() { Tone::Bad } else { Tone::Good };
+    let verb = style.paint(tone, admission.verb());
+    let counter =
+        said.counter.map_or("not counted".to_owned(), |name| format!("counted as {name}"));
+    writeln!(out, "          {verb}: {}; {counter}", said.why)?;
+    let Some(dry_run) = &said.dry_run else { return Ok(()) };
+    let verb = if dry_run.lets_in { "let it in" } else { "keep it out" };
+    writeln!(out, "          with dry-run policies it would {verb}: {}", dry_run.why)
 }
 
 fn who(from: &Source) -> String {

@@ -84,8 +84,12 @@ fn write(
     drop(lock);
     writeln!(
         out,
-        "restored: {} services, {} workloads, {} pods; {} elements written",
-        restored.services, restored.workloads, restored.pods, restored.applied.elements
+        "restored: {} services, {} workloads, {}, {} pods; {} elements written",
+        restored.services,
+        restored.workloads,
+        restored.policies.map_or("policies kept".to_owned(), |count| format!("{count} policies")),
+        restored.pods,
+        restored.applied.elements
     )?;
     Ok(restored)
 }
@@ -103,9 +107,12 @@ const SHOWN: usize = 50;
 fn say_preview(ctx: &Context, preview: &Preview, out: &mut dyn Write) -> std::io::Result<()> {
     say_left_out(ctx, &preview.left_out);
     let shown = if ctx.verbose { usize::MAX } else { SHOWN };
-    for (kind, changes) in
-        [("", &preview.services), ("workload ", &preview.workloads), ("pod ", &preview.pods)]
-    {
+    for (kind, changes) in [
+        ("", &preview.services),
+        ("workload ", &preview.workloads),
+        ("policy ", &preview.policies),
+        ("pod ", &preview.pods),
+    ] {
         say_some(out, "add", kind, &changes.added, shown)?;
         let changed: Vec<_> =
             changes.changed.iter().map(|one| format!("{}: {}", one.object, one.what)).collect();
@@ -144,11 +151,16 @@ fn say_counts(preview: &Preview, out: &mut dyn Write) -> std::io::Result<()> {
     };
     writeln!(
         out,
-        "would restore: {}, {}, endpoints +{} -{}, {}; {} elements would be written",
+        "would restore: {}, {}, endpoints +{} -{}, {}, {}; {} elements would be written",
         counts("services", &preview.services),
         counts("workloads", &preview.workloads),
         preview.endpoints_added,
         preview.endpoints_removed,
+        if preview.keeps_policies {
+            "policies kept".to_owned()
+        } else {
+            counts("policies", &preview.policies)
+        },
         counts("pods", &preview.pods),
         preview.elements
     )

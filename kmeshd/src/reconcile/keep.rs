@@ -211,7 +211,7 @@ impl Keeper {
     fn begin(&mut self, k: &dyn Kernel, root: &Root, have: &Have) {
         let generation = have.meta().generation;
         let about = About::of(have, Some(self.node.clone()));
-        let snapshot = Snapshot::of(have, about, pod_entries(k, root).ok());
+        let snapshot = Snapshot::of(have, about, pod_entries(k, root, have).ok());
         let (state_dir, run_dir) = (self.state_dir.clone(), self.run_dir.clone());
         let boot_id = self.boot_id.clone().unwrap_or_default();
         let (tell, done) = mpsc::channel();

@@ -3,7 +3,9 @@
 
 use std::collections::BTreeMap;
 use std::io::Write;
+use std::sync::Arc;
 
+use kmesh_bpf::authz::Policy;
 use kmesh_bpf::last_sync::LastSync;
 use kmesh_bpf::snapshot::{
     self, About, Each, Listing, PodEntry, ServiceEntry, WorkloadEntry, write_json, write_yaml,
@@ -15,7 +17,7 @@ use crate::args::Format;
 use crate::context::Context;
 use crate::select::Select;
 use crate::tables;
-use crate::view::{LinkView, MapView, ProgramView};
+use crate::view::{LinkView, MapView, ProgramView, SetView};
 
 /// The version of what is shown to scripts.
 const VIEW_VERSION: u32 = 1;
@@ -38,6 +40,8 @@ pub struct Tables<'a> {
     pub listing: &'a Listing<'a>,
     /// Which of them.
     pub select: Option<&'a Select<'a>>,
+    /// The policy sets.
+    pub sets: &'a [SetView],
     /// The pods.
     pub pods: &'a [PodEntry],
 }
@@ -61,6 +65,10 @@ pub struct Shown<'a> {
     pub shows_services: bool,
     /// Workloads among them.
     pub shows_workloads: bool,
+    /// Authorization policies among them.
+    pub shows_policies: bool,
+    /// Policy sets among them.
+    pub shows_sets: bool,
     /// Pods among them.
     pub shows_pods: bool,
     /// Hooks.
@@ -79,6 +87,17 @@ impl Tables<'_> {
         self.listing.workloads().filter(chosen)
     }
 
+    fn policies(&self) -> impl Iterator<Item = &Arc<Policy>> + '_ {
+        let chosen =
+            |entry: &&Arc<Policy>| self.select.is_none_or(|select| select.policy(&entry.name));
+        self.listing.policies().filter(chosen)
+    }
+
+    fn sets(&self) -> impl Iterator<Item = &SetView> + '_ {
+        let chosen = |set: &&SetView| self.select.is_none_or(|select| select.names(&set.policies));
+        self.sets.iter().filter(chosen)
+    }
+
     fn pods(&self) -> impl Iterator<Item = &PodEntry> + '_ {
         self.pods.iter().filter(|pod| self.select.is_none_or(|select| select.pod(pod)))
     }
@@ -91,8 +110,10 @@ impl Shown<'_> {
         let Some(tables) = &self.tables else { return true };
         let services = self.shows_services && tables.services().next().is_some();
         let workloads = self.shows_workloads && tables.workloads().next().is_some();
+        let policies = self.shows_policies && tables.policies().next().is_some();
+        let sets = self.shows_sets && tables.sets().next().is_some();
         let pods = self.shows_pods && tables.pods().next().is_some();
-        !(services || workloads || pods)
+        !(services || workloads || policies || sets || pods)
     }
 
     /// Writes it.
@@ -117,8 +138,14 @@ impl Shown<'_> {
             if self.shows_workloads {
                 tables::workloads(out, style, wide, &|| entries.workloads())?;
             }
+            if self.shows_policies {
+                tables::policies(out, style, wide, entries.pods, &|| entries.policies())?;
+            }
+            if self.shows_sets {
+                tables::sets(out, style, wide, &|| entries.sets())?;
+            }
             if self.shows_pods {
-                tables::pods(out, style, &|| entries.pods())?;
+                tables::pods(out, style, wide, &|| entries.pods())?;
             }
         }
         if let Some(settings) = &self.settings {
@@ -163,6 +190,12 @@ impl Serialize for Shown<'_> {
             }
             if self.shows_workloads {
                 map.serialize_entry("workloads", &Each(|| entries.workloads()))?;
+            }
+            if self.shows_policies {
+                map.serialize_entry("policies", &Each(|| entries.policies()))?;
+            }
+            if self.shows_sets {
+                map.serialize_entry("policySets", &Each(|| entries.sets()))?;
             }
             if self.shows_pods {
                 map.serialize_entry("pods", &Each(|| entries.pods()))?;
