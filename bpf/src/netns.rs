@@ -3,18 +3,16 @@
 //! It refuses to call a namespace dead from where it cannot see: in a pid namespace of its own,
 //! most processes are out of sight.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, StatxFlags, makedev, statx};
-use rustix::net::{AddressFamily, SocketType, socket};
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
-use crate::kernel::linux::netns_cookie;
+use crate::kernel::linux::netns::{self as space, cookie_inside};
 use crate::mounts;
 
 /// Where `ip netns` and container runtimes keep names of network namespaces.
@@ -74,7 +72,8 @@ pub fn resolve(text: &str) -> Result<PathBuf, NetnsError> {
 
 /// The cookie of the namespace at `path` (`SO_NETNS_COOKIE`, Linux 5.14).
 pub fn cookie_of(path: &Path) -> Result<u64, NetnsError> {
-    let cookie = on_a_thread(&open(path)?, own_cookie);
+    let namespace = open(path)?;
+    let cookie = space::cookie_of(namespace.as_fd());
     cookie.map_err(|source| NetnsError::Cookie { path: path.to_owned(), source })
 }
 
@@ -83,27 +82,47 @@ pub(crate) fn inside<T: Send>(
     path: &Path,
     work: impl FnOnce() -> io::Result<T> + Send,
 ) -> io::Result<T> {
-    on_a_thread(&File::open(path)?.into(), work)
+    space::inside(File::open(path)?.as_fd(), work)
 }
 
-fn on_a_thread<T: Send>(
-    namespace: &OwnedFd,
-    work: impl FnOnce() -> io::Result<T> + Send,
-) -> io::Result<T> {
-    let inside = || {
-        move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?;
-        work()
-    };
-    std::thread::scope(|scope| {
-        let entering = scope.spawn(inside);
-        entering.join().unwrap_or_else(|_| Err(io::Error::other("the thread inside it panicked")))
-    })
+/// The cookie of this process' own namespace.
+pub fn own_cookie() -> Result<u64, NetnsError> {
+    let path = || PathBuf::from("/proc/self/ns/net");
+    space::own_cookie().map_err(|source| NetnsError::Cookie { path: path(), source })
+}
+
+/// A namespace that is held open.
+#[derive(Debug)]
+pub struct Held(OwnedFd);
+
+impl Held {
+    /// A path of it, while it is held, for this process.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        PathBuf::from(format!("/proc/self/fd/{}", self.0.as_raw_fd()))
+    }
 }
 
 /// Cookies of every namespace that can be seen to be alive: by a process or thread in it, an open
 /// descriptor, or a mount (in any mount namespace). One that lives only by a socket that was
 /// moved out of it is not seen.
 pub fn alive_cookies() -> Result<HashSet<u64>, NetnsError> {
+    look(HashSet::new()).map(|seen| seen.cookies.into_keys().collect())
+}
+
+/// As [`alive_cookies`], each with its inode.
+pub fn alive_inodes() -> Result<HashMap<u64, u64>, NetnsError> {
+    look(HashSet::new()).map(|seen| seen.cookies)
+}
+
+/// Those of the namespaces with these cookies that can be seen to be alive.
+#[expect(clippy::implicit_hasher, reason = "what its callers gather")]
+pub fn find(cookies: &HashSet<u64>) -> Result<HashMap<u64, Held>, NetnsError> {
+    look(cookies.clone()).map(|seen| seen.held)
+}
+
+/// Looks at every namespace in sight, and holds those that are asked for.
+fn look(wanted: HashSet<u64>) -> Result<Seen, NetnsError> {
     let own = std::fs::read_link("/proc/self/ns/pid").map_err(NetnsError::List)?;
     if own.as_os_str() != INITIAL_PID_NAMESPACE {
         return Err(NetnsError::OutOfSight);
@@ -111,8 +130,8 @@ pub fn alive_cookies() -> Result<HashSet<u64>, NetnsError> {
     // One thread enters them all; it ends here, so nobody notices where it was last.
     std::thread::scope(|scope| {
         let entering = scope.spawn(|| {
-            let mut seen = Seen::default();
-            look_around(&mut seen).map(|()| seen.cookies)
+            let mut seen = Seen { wanted, ..Seen::default() };
+            look_around(&mut seen).map(|()| seen)
         });
         entering.join().unwrap_or_else(|_| {
             Err(NetnsError::List(io::Error::other("the thread inside a namespace panicked")))
@@ -124,7 +143,11 @@ pub fn alive_cookies() -> Result<HashSet<u64>, NetnsError> {
 #[derive(Default)]
 struct Seen {
     inodes: HashSet<u64>,
-    cookies: HashSet<u64>,
+    /// Cookies, each with its inode.
+    cookies: HashMap<u64, u64>,
+    /// Cookies of those that shall be held.
+    wanted: HashSet<u64>,
+    held: HashMap<u64, Held>,
 }
 
 impl Seen {
@@ -139,8 +162,13 @@ impl Seen {
         let Ok((inode, file)) = opened else {
             return Ok(());
         };
-        match cookie_inside(&file.into()) {
-            Ok(cookie) => drop(self.cookies.insert(cookie)),
+        match cookie_inside(file.as_fd()) {
+            Ok(cookie) => {
+                self.cookies.insert(cookie, inode);
+                if self.wanted.contains(&cookie) {
+                    self.held.insert(cookie, Held(file.into()));
+                }
+            }
             // A namespace of another kind.
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {}
             Err(source) => return Err(NetnsError::Cookie { path: path.to_owned(), source }),
@@ -153,18 +181,6 @@ impl Seen {
 fn open(path: &Path) -> Result<OwnedFd, NetnsError> {
     let opened = File::open(path).map(OwnedFd::from);
     opened.map_err(|source| NetnsError::Open { path: path.to_owned(), source })
-}
-
-/// Moves this thread into the namespace and asks a socket made there.
-fn cookie_inside(namespace: &OwnedFd) -> io::Result<u64> {
-    move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?;
-    own_cookie()
-}
-
-/// Asks a socket made in this thread's namespace.
-fn own_cookie() -> io::Result<u64> {
-    let inside = socket(AddressFamily::UNIX, SocketType::DGRAM, None)?;
-    netns_cookie(&inside)
 }
 
 /// Enters every namespace in sight.

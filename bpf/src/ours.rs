@@ -85,6 +85,12 @@ pub fn link_named(file: &str, info: &LinkInfo) -> Option<Hook> {
     })
 }
 
+/// Whether a link stands where a pod's authorization program does.
+#[must_use]
+pub fn is_pod_link(info: &LinkInfo) -> bool {
+    info.kind == LINK_NETNS && info.attach_type == Hook::SkLookup.attach_type()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -15,7 +15,10 @@ use crate::layout::{Hook, LAYOUT_VERSION, Limits, MAGIC, Map, MetaRecord};
 use crate::ours;
 
 mod grow;
+mod kept;
 mod lost;
+
+pub use kept::kept_limits;
 
 /// Where Kmesh keeps its pins unless told otherwise.
 pub const DEFAULT_ROOT: &str = "/sys/fs/bpf/kmesh";
@@ -107,6 +110,18 @@ impl Root {
     #[must_use]
     pub fn pod(&self, cookie: u64) -> PathBuf {
         self.pods().join(cookie.to_string())
+    }
+
+    /// The pin of a pod's link.
+    #[must_use]
+    pub fn pod_link(&self, cookie: u64) -> PathBuf {
+        self.pod(cookie).join(Hook::SkLookup.name())
+    }
+
+    /// Where a pod's program waits until a link holds it.
+    #[must_use]
+    pub fn pod_prog_new(&self, cookie: u64) -> PathBuf {
+        self.pod(cookie).join(format!("{}_new", Hook::SkLookup.name()))
     }
 }
 

@@ -1,6 +1,10 @@
-//! Pods: who is managed. One record per network namespace: its word in `map_of_manager` and its
-//! directory `pods/<cookie>/`, with `uid` and `netns` as symbolic links.
+//! Pods: who is managed. One record per network namespace: its word in `map_of_manager`, its
+//! directory `pods/<cookie>/` with `uid` and `netns` as symbolic links, and its hook.
 //!
+//! ```text
+//!  enrol:    directory → word → hook     a hook without a word lets everybody in
+//!  un-enrol: word → hook → directory     what is half removed is not managed any more
+//! ```
 //! Owned per pod, outside the model's generation, under a short lock on `pods/`: whoever sees the
 //! pod first writes it. It refuses to remove a record whose namespace may still be alive, other
 //! than by the pod's uid.
@@ -9,9 +13,18 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use crate::kernel::{EntryKind, Kernel, KernelError, Outcome, Put};
-use crate::layout::{ManagerWord, Map, cookie_tag};
+use crate::layout::{ManagerWord, Map, POLICY_WAIT, cookie_tag};
 use crate::netns::NetnsError;
 use crate::pins::Root;
+
+mod adopt;
+mod hook;
+
+pub use crate::tables::Standing;
+pub(crate) use adopt::strangers_of;
+pub use adopt::{HooksAdopted, Stranger, adopt, note_host, strangers};
+use hook::Whose;
+pub use hook::{Ground, HookCondition, Hooked, PodHook};
 
 /// The symbolic link that says a pod's uid.
 const UID: &str = "uid";
@@ -32,12 +45,15 @@ pub struct Pod {
 }
 
 /// What became of an enrolment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
+#[must_use = "the pod may be without its hook"]
 pub struct Enrolled {
     /// The word that is now in the map.
     pub word: ManagerWord,
     /// Whether the map was written: what is there already is not written again.
     pub written: bool,
+    /// What was done for its hook, or why it is without: then its connections are not authorized.
+    pub hook: Result<Hooked, PodsError>,
 }
 
 /// A pod that is enrolled, or half so.
@@ -73,18 +89,68 @@ pub enum PodsError {
         #[source]
         source: KernelError,
     },
+    /// A pod is managed and its connections are not authorized: it has no hook, or another build's.
+    #[error(
+        "attach the authorization of pod {pod} to its network namespace {}; {}",
+        netns.display(), remedy(source)
+    )]
+    Hook {
+        /// The pod.
+        pod: String,
+        /// Where its namespace should be.
+        netns: PathBuf,
+        /// What the kernel said.
+        #[source]
+        source: KernelError,
+    },
+    /// Something else is pinned where a pod's link belongs.
+    #[error(
+        "attach the authorization of pod {pod}: {what} is pinned at {} and is not Kmesh's; it was \
+         left alone. Remove it: rm {}", path.display(), path.display()
+    )]
+    Foreign {
+        /// The pod.
+        pod: String,
+        /// The pin.
+        path: PathBuf,
+        /// What lies there.
+        what: String,
+    },
     /// Which namespaces are alive is not known, so none is swept.
     #[error("sweep pods whose namespace is gone")]
     Alive(#[source] NetnsError),
 }
 
-/// Makes a pod managed, or brings its bypass flag, uid and backend up to date. `backend`: the
-/// index of its own workload, if the model knows it; `None` keeps the one that is there.
+/// What an operator does about a hook that the kernel refuses.
+fn remedy(source: &KernelError) -> &'static str {
+    let errno = match source {
+        KernelError::Attach { source, .. } => source.raw_os_error(),
+        KernelError::Load { .. } => {
+            return "Kmesh needs Linux 6.1 with BTF; see kmeshctl verify";
+        }
+        _ => None,
+    };
+    match errno {
+        Some(libc::EPERM | libc::EACCES) => {
+            "run as root of the host, with CAP_BPF and CAP_NET_ADMIN"
+        }
+        Some(libc::E2BIG) => {
+            "64 programs are attached there, the most that the kernel allows: detach one \
+             (bpftool link list)"
+        }
+        Some(libc::EINVAL | libc::EOPNOTSUPP) => {
+            "the kernel must have CONFIG_BPF_SYSCALL and CONFIG_INET"
+        }
+        _ => "see whether the namespace is still there; it is tried again until it works",
+    }
+}
+
+/// Makes a pod managed, or brings its bypass flag, uid, backend, policy set and hook up to date.
 pub fn enrol(
     k: &mut dyn Kernel,
     root: &Root,
     pod: &Pod,
-    backend: Option<u32>,
+    standing: Standing,
 ) -> Result<Enrolled, PodsError> {
     let failed = |source| {
         let op = format!("enrol pod {} (netns cookie {})", pod.uid, pod.cookie);
@@ -93,17 +159,34 @@ pub fn enrol(
     make_dir(k, &root.pods()).map_err(failed)?;
     let _lock = k.lock_dir(&root.pods()).map_err(failed)?;
     let same_pod = write_dir(k, root, pod).map_err(failed)?;
+    let (word, written) = write_word(k, pod, standing, same_pod).map_err(failed)?;
+    let ground = Ground::of(k, root).map_err(failed)?;
+    let whose = Whose {
+        cookie: pod.cookie,
+        uid: Some(&pod.uid).filter(|uid| !uid.is_empty()).map(String::as_str),
+    };
+    let hook = hook::ensure(k, root, &ground, whose, &pod.netns);
+    Ok(Enrolled { word, written, hook })
+}
+
+/// Writes the pod's word unless it is there; the word, and whether it was written.
+fn write_word(
+    k: &mut dyn Kernel,
+    pod: &Pod,
+    standing: Standing,
+    same_pod: bool,
+) -> Result<(ManagerWord, bool), KernelError> {
     loop {
-        let there = word_of(k, pod.cookie).map_err(failed)?;
-        let word = wanted(pod, backend, there.filter(|_| same_pod));
+        let there = word_of(k, pod.cookie)?;
+        let word = wanted(pod, standing, there.filter(|_| same_pod));
         if there == Some(word) {
-            return Ok(Enrolled { word, written: false });
+            return Ok((word, false));
         }
         let put = if there.is_some() { Put::Exist } else { Put::NoExist };
         let (key, value) = (pod.cookie.to_ne_bytes(), word.0.to_ne_bytes());
         // Unmet: another hand was faster; look again.
-        if k.update(Map::Manager, &key, &value, put).map_err(failed)? == Outcome::Done {
-            return Ok(Enrolled { word, written: true });
+        if k.update(Map::Manager, &key, &value, put)? == Outcome::Done {
+            return Ok((word, true));
         }
     }
 }
@@ -181,11 +264,15 @@ pub fn sweep(
 }
 
 /// The word that the pod shall have, given the one that it has.
-fn wanted(pod: &Pod, backend: Option<u32>, there: Option<ManagerWord>) -> ManagerWord {
+fn wanted(pod: &Pod, standing: Standing, there: Option<ManagerWord>) -> ManagerWord {
     let there = there.filter(|word| word.tag() == cookie_tag(pod.cookie));
     let flags = ManagerWord::MANAGED | if pod.bypass { ManagerWord::BYPASS } else { 0 };
-    let backend = backend.or_else(|| there.and_then(ManagerWord::backend));
-    let policy_set = there.map_or(0, ManagerWord::policy_set);
+    let backend = standing.backend.or_else(|| there.and_then(ManagerWord::backend));
+    let policy_set = match there {
+        // What is wanted is not in the tables (it did not fit): the pod keeps what it has.
+        Some(there) if standing.policy_set == POLICY_WAIT => there.policy_set(),
+        _ => standing.policy_set,
+    };
     ManagerWord::new(pod.cookie, backend, policy_set, flags)
 }
 
@@ -228,6 +315,7 @@ fn symlink<'a>(entries: &'a [(String, EntryKind)], name: &str) -> Option<&'a str
 /// Removes a record: the word first, so that what is half removed is not managed any more.
 fn remove(k: &mut dyn Kernel, root: &Root, cookie: u64) -> Result<(), KernelError> {
     k.delete(Map::Manager, &cookie.to_ne_bytes())?;
+    hook::detach(k, root, cookie)?;
     let dir = root.pod(cookie);
     for (name, _) in k.list(&dir)?.unwrap_or_default() {
         k.unpin(&dir.join(name))?;

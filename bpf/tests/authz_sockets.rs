@@ -47,7 +47,7 @@ impl Pod {
         let mut pod = Self { world, k, wire, cookie, listener };
         pod.load("one");
         let (prog, link) = (pod.prog("one"), pod.link());
-        let made = pod.k.link_netns(&prog, &pod.wire.path(1), &link).expect("attach");
+        let made = pod.k.link_netns(&prog, cookie, &pod.wire.path(1), &link).expect("attach");
         assert_eq!((made.kind, made.attach_type), (ours::LINK_NETNS, Hook::SkLookup.attach_type()));
         assert_ne!(made.cgroup_id, 0, "the namespace's inode");
         pod

@@ -10,7 +10,7 @@ use kmesh_bpf::kernel::{Objects, Tables};
 use kmesh_bpf::layout::{Hook, Limits, Map};
 use kmesh_bpf::memory::{Fault, MemoryKernel};
 use kmesh_bpf::pins::{self, Root};
-use kmesh_bpf::pods::{self, Pod};
+use kmesh_bpf::pods::{self, Ground, Pod, PodHook, Standing};
 
 const CGROUP: &str = "/cgroup";
 const OTHER_CGROUP: &str = "/other";
@@ -40,6 +40,7 @@ fn kernel() -> MemoryKernel {
     k.make_dir(Path::new("/bpf")).expect("make");
     k.add_cgroup(CGROUP);
     k.add_cgroup(OTHER_CGROUP);
+    k.add_namespace("/run/netns/a", 7);
     k
 }
 
@@ -212,8 +213,26 @@ fn started() -> MemoryKernel {
 }
 
 fn enrol(k: &mut MemoryKernel) -> Result<(), String> {
-    let answer = pods::enrol(k, &root(), &pod(), Some(1));
-    answer.map(drop).map_err(|error| error.to_string())
+    let standing = Standing { backend: Some(1), policy_set: 3 };
+    let done = pods::enrol(k, &root(), &pod(), standing).map_err(|error| error.to_string())?;
+    done.hook.map(drop).map_err(|error| error.to_string())
+}
+
+fn enrolled() -> MemoryKernel {
+    let mut k = started();
+    enrol(&mut k).expect("enrol");
+    k
+}
+
+/// As after another start.
+fn adopt(k: &mut MemoryKernel) -> Result<(), String> {
+    start(k, CGROUP, false)?;
+    let nowhere = |_: &HashSet<u64>| Ok(std::collections::HashMap::new());
+    let done = pods::adopt(k, &root(), &nowhere).map_err(|error| error.to_string())?;
+    match (done.failed.as_slice(), done.gone.as_slice()) {
+        ([], []) => Ok(()),
+        other => Err(format!("{other:?}")),
+    }
 }
 
 fn managed(k: &MemoryKernel) -> bool {
@@ -221,38 +240,121 @@ fn managed(k: &MemoryKernel) -> bool {
     k.lookup(Map::Manager, &key, &mut [0; 8]).expect("look up")
 }
 
+fn hook(k: &MemoryKernel) -> PodHook {
+    let ground = Ground::of(k, &root()).expect("the ground");
+    PodHook::of(k, &root(), &ground, pod().cookie).expect("the hook")
+}
+
+/// Programs that decide in the pod's namespace.
+fn deciding(k: &MemoryKernel) -> usize {
+    k.attached(Hook::SkLookup, &pod().netns).expect("query").len()
+}
+
+/// The pod's hook stands, nothing is left beside it, and a further start changes nothing.
+fn assert_hooked(k: &mut MemoryKernel, at: u64) {
+    assert!(hook(k).is_settled(), "after a kill at {at}: {:?}", hook(k));
+    assert_eq!(deciding(k), 1, "after a kill at {at}");
+    let (tree, written, calls) = (k.tree(), k.written(), k.calls());
+    adopt(k).expect("a further start");
+    assert_eq!(k.tree(), tree, "after a kill at {at}");
+    assert_eq!((k.written(), k.calls()), (written, calls), "after a kill at {at}");
+}
+
 #[test]
 fn enrolling_killed_anywhere_never_manages_a_pod_without_a_name() {
     let calls = at_each_call(&started, &enrol, &|k, at| {
-        assert!(!managed(k), "after a kill at {at}");
+        assert!(at > 4 || !managed(k), "after a kill at {at}");
+        assert!(managed(k) || deciding(k) == 0, "a hook without a word, after a kill at {at}");
         k.set_fault(None);
         enrol(k).expect("finish");
         let record = &pods::list(k, &root()).expect("list")[0];
         assert_eq!(record.uid.as_deref(), Some("a"));
         assert!(record.word.is_some() && record.netns.is_some());
+        assert_hooked(k, at);
     });
-    assert_eq!(calls, 5, "pods/, pods/7/, uid, netns, the word");
+    assert_eq!(calls, 9, "pods/, pods/7/, uid, netns, the word; load, build, link, unpin");
+}
+
+#[test]
+fn an_enrolment_killed_after_its_word_is_finished_by_the_next_start() {
+    at_each_call(&started, &enrol, &|k, at| {
+        k.set_fault(None);
+        if managed(k) {
+            adopt(k).expect("the next start");
+            assert_hooked(k, at);
+        }
+    });
+}
+
+#[test]
+fn replacing_a_pods_program_killed_anywhere_leaves_no_gap() {
+    let other_build = || {
+        let mut k = enrolled();
+        k.set_build(Hook::SkLookup, 0x77);
+        k.restart();
+        start(&mut k, CGROUP, false).expect("start");
+        k
+    };
+    let calls = at_each_call(&other_build, &adopt, &|k, at| {
+        assert_eq!(deciding(k), 1, "after a kill at {at}");
+        k.set_fault(None);
+        adopt(k).expect("finish");
+        assert_eq!(hook(k).build, Some(0x77));
+        assert_hooked(k, at);
+    });
+    assert_eq!(calls, 4, "load, build, update, unpin");
+}
+
+#[test]
+fn a_pods_program_follows_maps_that_grew_killed_anywhere() {
+    let smaller = || {
+        let mut k = kernel();
+        pins::adopt_maps(&mut k, &root(), &SMALLER).expect("adopt");
+        attach::adopt_hooks(&mut k, &root(), Path::new(CGROUP), &SMALLER, false).expect("adopt");
+        enrol(&mut k).expect("enrol");
+        k.restart();
+        k
+    };
+    at_each_call(&smaller, &adopt, &|k, at| {
+        assert_eq!(deciding(k), 1, "after a kill at {at}");
+        k.set_fault(None);
+        adopt(k).expect("finish");
+        assert_hooked(k, at);
+    });
+}
+
+#[test]
+fn attaching_anew_killed_anywhere_is_finished() {
+    let detached = || {
+        let mut k = enrolled();
+        let link = hook(&k).link.expect("a link").id;
+        k.link_detach(link).expect("detach");
+        k
+    };
+    let calls = at_each_call(&detached, &adopt, &|k, at| {
+        k.set_fault(None);
+        adopt(k).expect("finish");
+        assert_hooked(k, at);
+    });
+    assert_eq!(calls, 5, "load, unpin, build, link, unpin");
 }
 
 #[test]
 fn un_enrolling_killed_anywhere_is_finished() {
-    let enrolled = || {
-        let mut k = started();
-        enrol(&mut k).expect("enrol");
-        k
-    };
     let unenrol = |k: &mut MemoryKernel| {
         let answer = pods::unenrol(k, &root(), "a");
         answer.map(drop).map_err(|error| error.to_string())
     };
     let calls = at_each_call(&enrolled, &unenrol, &|k, at| {
+        assert!(at == 1 || !managed(k), "the word goes first; after a kill at {at}");
         k.set_fault(None);
         unenrol(k).expect("finish");
         // Once its uid is gone, the rest of the directory is the sweep's.
         pods::sweep(k, &root(), &|| Ok(HashSet::new())).expect("sweep");
         assert!(!managed(k), "after a kill at {at}");
+        assert_eq!(deciding(k), 0, "after a kill at {at}");
         let left = pods::list(k, &root()).expect("list");
         assert!(left.is_empty(), "after a kill at {at}: {left:?}");
     });
-    assert_eq!(calls, 4, "the word, netns, uid, pods/7/");
+    assert_eq!(calls, 7, "the word, detach, build, netns, sk_lookup, uid, pods/7/");
 }

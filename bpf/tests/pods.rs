@@ -6,50 +6,20 @@ use std::collections::HashSet;
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
-use kmesh_bpf::kernel::{Outcome, Tables};
-use kmesh_bpf::layout::{ManagerWord, Map};
+use kmesh_bpf::kernel::Tables;
+use kmesh_bpf::kernel::linux::Linux;
+use kmesh_bpf::layout::{ManagerWord, Map, POLICY_WAIT};
 use kmesh_bpf::netns::{self, NetnsError};
-use kmesh_bpf::pods::{self, Pod, PodsError};
-use rustix::mount::{UnmountFlags, unmount};
-use world::World;
+use kmesh_bpf::pods::{self, Enrolled, Hooked, Pod, PodsError, Standing};
+use world::{Namespace, World};
 
-/// A network namespace, kept by a mount as `ip netns` does.
-struct Namespace {
-    file: tempfile::NamedTempFile,
-}
-
-impl Namespace {
-    fn new() -> Self {
-        let file = tempfile::NamedTempFile::new().expect("a file");
-        let answer = Command::new("unshare")
-            .arg(format!("--net={}", file.path().display()))
-            .arg("true")
-            .output()
-            .expect("unshare(1)");
-        assert!(answer.status.success(), "needs root: {answer:?}");
-        Self { file }
-    }
-
-    fn path(&self) -> &Path {
-        self.file.path()
-    }
-
-    fn cookie(&self) -> u64 {
-        netns::cookie_of(self.path()).expect("its cookie")
-    }
-
-    fn pod(&self, uid: &str) -> Pod {
-        let netns = self.path().to_owned();
-        Pod { cookie: self.cookie(), uid: uid.to_owned(), netns, bypass: false }
-    }
-}
-
-impl Drop for Namespace {
-    fn drop(&mut self) {
-        let _ = unmount(self.file.path(), UnmountFlags::DETACH);
-    }
+/// Enrols, and has the hook stand.
+fn enrol(k: &mut Linux, world: &World, pod: &Pod, backend: Option<u32>, set: u16) -> Enrolled {
+    let done = pods::enrol(k, &world.root, pod, Standing { backend, policy_set: set });
+    let done = done.expect("enrol");
+    assert!(done.hook.is_ok(), "{:?}", done.hook);
+    done
 }
 
 fn word(k: &dyn Tables, cookie: u64) -> Option<ManagerWord> {
@@ -101,11 +71,13 @@ fn a_pod_is_enrolled_once_and_listed() {
     let (mut k, _) = world.maps();
     let space = Namespace::new();
     let pod = space.pod("Kubernetes//Pod/ns/a");
-    let first = pods::enrol(&mut k, &world.root, &pod, Some(5)).expect("enrol");
+    let first = enrol(&mut k, &world, &pod, Some(5), 0);
     assert!(first.written);
+    assert_eq!(first.hook.expect("a hook"), Hooked::Attached);
     assert_eq!(first.word, ManagerWord::new(pod.cookie, Some(5), 0, ManagerWord::MANAGED));
-    let again = pods::enrol(&mut k, &world.root, &pod, None).expect("enrol");
+    let again = enrol(&mut k, &world, &pod, None, 0);
     assert_eq!((again.written, again.word), (false, first.word));
+    assert_eq!(again.hook.expect("a hook"), Hooked::Kept);
     let listed = pods::list(&k, &world.root).expect("list");
     let wanted = pods::Record {
         cookie: pod.cookie,
@@ -117,24 +89,23 @@ fn a_pod_is_enrolled_once_and_listed() {
 }
 
 #[test]
-fn bypass_and_backend_change_in_place_and_the_policy_set_stays() {
+fn bypass_backend_and_policy_set_change_in_place() {
     let world = World::new();
     let (mut k, _) = world.maps();
-    let mut pod = Namespace::new().pod("a");
-    pods::enrol(&mut k, &world.root, &pod, Some(5)).expect("enrol");
-    let with_policy = ManagerWord::new(pod.cookie, Some(5), 9, ManagerWord::MANAGED);
-    let put = kmesh_bpf::kernel::Put::Exist;
-    let (key, value) = (pod.cookie.to_ne_bytes(), with_policy.0.to_ne_bytes());
-    assert_eq!(k.update(Map::Manager, &key, &value, put).expect("write"), Outcome::Done);
+    let space = Namespace::new();
+    let mut pod = space.pod("a");
+    let _ = enrol(&mut k, &world, &pod, Some(5), 9);
     pod.bypass = true;
-    pods::enrol(&mut k, &world.root, &pod, None).expect("enrol");
+    let _ = enrol(&mut k, &world, &pod, None, 9);
     let there = word(&k, pod.cookie).expect("there");
     let flags = ManagerWord::MANAGED | ManagerWord::BYPASS;
     assert_eq!(there, ManagerWord::new(pod.cookie, Some(5), 9, flags));
     assert!(pods::list(&k, &world.root).expect("list")[0].bypass());
     pod.bypass = false;
-    let back = pods::enrol(&mut k, &world.root, &pod, Some(6)).expect("enrol").word;
-    assert_eq!(back, ManagerWord::new(pod.cookie, Some(6), 9, ManagerWord::MANAGED));
+    let back = enrol(&mut k, &world, &pod, Some(6), 8).word;
+    assert_eq!(back, ManagerWord::new(pod.cookie, Some(6), 8, ManagerWord::MANAGED));
+    // A set that is not in the tables: what is in force stays in force.
+    assert_eq!(enrol(&mut k, &world, &pod, Some(6), POLICY_WAIT).word, back);
 }
 
 #[test]
@@ -142,9 +113,9 @@ fn another_pod_in_the_same_namespace_inherits_nothing() {
     let world = World::new();
     let (mut k, _) = world.maps();
     let space = Namespace::new();
-    pods::enrol(&mut k, &world.root, &space.pod("a"), Some(5)).expect("enrol");
-    let other = pods::enrol(&mut k, &world.root, &space.pod("b"), None).expect("enrol").word;
-    assert_eq!((other.backend(), other.policy_set()), (None, 0));
+    let _ = enrol(&mut k, &world, &space.pod("a"), Some(5), 3);
+    let other = enrol(&mut k, &world, &space.pod("b"), None, POLICY_WAIT).word;
+    assert_eq!((other.backend(), other.policy_set()), (None, POLICY_WAIT));
     assert_eq!(pods::list(&k, &world.root).expect("list")[0].uid.as_deref(), Some("b"));
     assert!(pods::unenrol(&mut k, &world.root, "a").expect("un-enrol").is_empty());
     assert_eq!(pods::unenrol(&mut k, &world.root, "b").expect("un-enrol"), [space.cookie()]);
@@ -158,8 +129,8 @@ fn only_pods_whose_namespace_is_gone_are_swept() {
     let world = World::new();
     let (mut k, _) = world.maps();
     let (stays, goes) = (Namespace::new(), Namespace::new());
-    pods::enrol(&mut k, &world.root, &stays.pod("stays"), None).expect("enrol");
-    pods::enrol(&mut k, &world.root, &goes.pod("goes"), None).expect("enrol");
+    let _ = enrol(&mut k, &world, &stays.pod("stays"), None, 0);
+    let _ = enrol(&mut k, &world, &goes.pod("goes"), None, 0);
     assert_eq!(pods::sweep(&mut k, &world.root, &netns::alive_cookies).expect("sweep"), []);
     drop(goes);
     let swept = pods::sweep(&mut k, &world.root, &netns::alive_cookies).expect("sweep");
@@ -174,7 +145,7 @@ fn nothing_is_swept_when_it_is_not_known_who_is_alive() {
     let world = World::new();
     let (mut k, _) = world.maps();
     let space = Namespace::new();
-    pods::enrol(&mut k, &world.root, &space.pod("a"), None).expect("enrol");
+    let _ = enrol(&mut k, &world, &space.pod("a"), None, 0);
     let blind = || Err(NetnsError::OutOfSight);
     let answer = pods::sweep(&mut k, &world.root, &blind);
     assert!(matches!(answer, Err(PodsError::Alive(_))), "{answer:?}");
@@ -193,7 +164,7 @@ fn half_a_record_is_listed_and_finished() {
     std::fs::create_dir_all(world.root.pod(pod.cookie)).expect("make");
     let listed = pods::list(&k, &world.root).expect("list");
     assert_eq!((listed.len(), listed[0].word, listed[0].uid.clone()), (1, None, None));
-    assert!(pods::enrol(&mut k, &world.root, &pod, None).expect("enrol").written);
+    assert!(enrol(&mut k, &world, &pod, None, 0).written);
     let record = &pods::list(&k, &world.root).expect("list")[0];
     assert_eq!((record.uid.as_deref(), record.netns.clone()), (Some("a"), Some(pod.netns)));
     // Killed after the word was removed, before the directory.
@@ -210,9 +181,12 @@ fn a_full_map_is_an_error_that_names_pod_and_limit() {
         |cookie| Pod { cookie, uid: format!("p{cookie}"), netns: PathBuf::new(), bypass: false };
     let pod = |cookie| Pod { netns: PathBuf::from("/run/netns/x"), ..pod(cookie) };
     for cookie in 0..16 {
-        pods::enrol(&mut k, &world.root, &pod(cookie), None).expect("enrol");
+        let done = pods::enrol(&mut k, &world.root, &pod(cookie), Standing::default());
+        let hook = done.expect("enrol").hook.expect_err("there is no such namespace");
+        assert!(hook.to_string().contains(&format!("p{cookie} ")), "{hook}");
     }
-    let error = pods::enrol(&mut k, &world.root, &pod(16), None).expect_err("full");
+    let full = pods::enrol(&mut k, &world.root, &pod(16), Standing::default());
+    let error = full.expect_err("full");
     assert!(error.to_string().contains("p16"), "{error}");
     let source = std::error::Error::source(&error).expect("a source").to_string();
     assert!(source.contains("--max-pods"), "{source}");

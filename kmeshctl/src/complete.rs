@@ -22,7 +22,7 @@ const MOST: usize = 500;
 pub fn names(current: &OsStr) -> Vec<CompletionCandidate> {
     let said: Vec<OsString> = words().collect();
     let has = |what: &str| said.iter().any(|word| word == what);
-    let hooks = Hook::ALL.iter().map(|hook| hook.name().to_owned());
+    let hooks = Hook::EVERY.iter().map(|hook| hook.name().to_owned());
     let maps = Map::ALL.iter().map(|map| map.name().to_owned());
     if has("programs") || has("links") { fitting(current, hooks) } else { fitting(current, maps) }
 }

@@ -254,7 +254,7 @@ pub fn programs(
     programs: &[ProgramView],
 ) -> io::Result<()> {
     style.heading(out, "Programs")?;
-    let mut header = vec!["HOOK", "STATE", "ID", "NAME", "BUILD", "THIS-BUILD"];
+    let mut header = vec!["HOOK", "POD", "STATE", "ID", "NAME", "BUILD", "THIS-BUILD"];
     if wide {
         header.extend(["TAG", "VERIFIED", "ORDER", "MAPS"]);
     }
@@ -263,6 +263,7 @@ pub fn programs(
     for program in programs {
         let mut row = vec![
             program.hook.to_owned(),
+            program.pod.clone().unwrap_or_else(dash),
             program.state.to_owned(),
             program.id.map_or_else(dash, |id| id.to_string()),
             program.name.clone().unwrap_or_else(dash),
@@ -286,13 +287,18 @@ pub fn programs(
 /// Links.
 pub fn links(out: &mut dyn Write, style: Style, links: &[LinkView]) -> io::Result<()> {
     style.heading(out, "Links")?;
-    let mut table = table(&["HOOK", "ID", "PROGRAM", "CGROUP-ID", "ATTACHED"]);
+    let mut table = table(&["HOOK", "POD", "ID", "PROGRAM", "AT", "ATTACHED"]);
     for link in links {
         table.add_row([
             link.hook.to_owned(),
+            link.pod.clone().unwrap_or_else(dash),
             link.id.to_string(),
             link.program.to_string(),
-            link.cgroup_id.to_string(),
+            match (link.cgroup_id, link.netns_inode) {
+                (Some(id), _) => format!("cgroup {id}"),
+                (None, Some(inode)) => format!("netns inode {inode}"),
+                (None, None) => dash(),
+            },
             yes(link.attached),
         ]);
     }

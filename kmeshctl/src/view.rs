@@ -5,9 +5,10 @@
 use std::collections::{BTreeMap, HashMap};
 
 use kmesh_bpf::attach::HookState;
-use kmesh_bpf::kernel::{Id, KernelError, Objects, Pinned, Tables};
-use kmesh_bpf::layout::{COUNTERS, Map};
+use kmesh_bpf::kernel::{Id, Kernel, KernelError, Objects, Pinned, Tables};
+use kmesh_bpf::layout::{COUNTERS, Hook, Map};
 use kmesh_bpf::pins::Root;
+use kmesh_bpf::pods::{self, Ground, HookCondition, PodHook};
 use kmesh_bpf::snapshot::PodEntry;
 use kmesh_bpf::tables::{Have, PolicySet};
 use kmesh_bpf::want::{Kind, Name};
@@ -118,6 +119,9 @@ pub fn sets(have: &Have, pods: &[PodEntry]) -> Vec<SetView> {
 pub struct ProgramView {
     /// The hook.
     pub hook: &'static str,
+    /// The pod whose hook it is: its uid, or its netns cookie where that is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pod: Option<String>,
     /// "running", or what keeps it from that.
     pub state: &'static str,
     /// The program that stands there.
@@ -129,7 +133,7 @@ pub struct ProgramView {
     /// The kernel's hash of its instructions.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tag: Option<String>,
-    /// The build that `kmesh_meta` says it is of.
+    /// The build that it is said to be of; zeros where nothing says it.
     pub build: String,
     /// Whether this kmeshctl carries the same.
     pub same_build: bool,
@@ -154,6 +158,7 @@ impl ProgramView {
         };
         Ok(Self {
             hook: state.hook.name(),
+            pod: None,
             state: words(state),
             id: state.standing,
             name: standing.as_ref().map(|info| info.name.clone()),
@@ -184,13 +189,20 @@ pub fn words(state: &HookState) -> &'static str {
 pub struct LinkView {
     /// The hook.
     pub hook: &'static str,
+    /// The pod whose hook it is: its uid, or its netns cookie where that is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pod: Option<String>,
     /// The link's id.
     pub id: u32,
     /// The program it holds.
     pub program: u32,
     /// The cgroup's id; 0 once it is gone.
-    pub cgroup_id: u64,
-    /// Whether that is the cgroup asked about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cgroup_id: Option<u64>,
+    /// The inode of the pod's network namespace; 0 once it is gone, or the link was detached.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub netns_inode: Option<u64>,
+    /// Whether that is the cgroup asked about; of a pod, whether it is attached at all.
     pub attached: bool,
 }
 
@@ -203,13 +215,80 @@ pub fn links(states: &[HookState]) -> Vec<LinkView> {
             let link = state.link.as_ref()?;
             Some(LinkView {
                 hook: state.hook.name(),
+                pod: None,
                 id: link.id,
                 program: link.prog_id,
-                cgroup_id: link.cgroup_id,
+                cgroup_id: Some(link.cgroup_id),
+                netns_inode: None,
                 attached: state.attached,
             })
         })
         .collect()
+}
+
+/// The pods' hooks, with the pod that each is of.
+pub fn pod_hooks(
+    k: &impl Kernel,
+    root: &Root,
+) -> Result<Vec<(pods::Record, PodHook)>, pods::PodsError> {
+    let kernel = |source| {
+        let op = "look at the pods' hooks".to_owned();
+        pods::PodsError::Kernel { op, source }
+    };
+    let ground = Ground::of(k, root).map_err(kernel)?;
+    let mut hooks = Vec::new();
+    for record in pods::list(k, root)? {
+        let hook = PodHook::of(k, root, &ground, record.cookie).map_err(kernel)?;
+        hooks.push((record, hook));
+    }
+    Ok(hooks)
+}
+
+fn pod_name(record: &pods::Record) -> Option<String> {
+    record.uid.clone().or_else(|| Some(record.cookie.to_string()))
+}
+
+/// A pod's program.
+pub fn pod_program(k: &impl Kernel, record: &pods::Record, hook: &PodHook) -> ProgramView {
+    let program = hook.program.as_ref();
+    let own = program.map(|info| info.id);
+    // A path that leads elsewhere by now tells nothing of this pod.
+    let there = record.netns.as_ref().map(|netns| k.attached(Hook::SkLookup, netns));
+    let order = there.and_then(Result::ok).filter(|ids| ids.iter().any(|id| Some(*id) == own));
+    let build = hook.build.unwrap_or_default();
+    ProgramView {
+        hook: Hook::SkLookup.name(),
+        pod: pod_name(record),
+        state: match hook.condition {
+            HookCondition::Current | HookCondition::Stale => "running",
+            HookCondition::Absent => "absent",
+            HookCondition::Detached => "not attached",
+            HookCondition::Strange(_) => "another's",
+            HookCondition::Foreign(_) => "foreign pin",
+        },
+        id: own,
+        name: program.map(|info| info.name.clone()),
+        tag: program.map(|info| format!("{:016x}", info.tag)),
+        build: format!("{build:016x}"),
+        same_build: build == k.build(Hook::SkLookup),
+        verified_instructions: program.map(|info| info.verified_insns),
+        order: order.unwrap_or_default(),
+        maps: program.map(|info| info.map_ids.clone()).unwrap_or_default(),
+    }
+}
+
+/// A pod's link, if it is pinned.
+pub fn pod_link(record: &pods::Record, hook: &PodHook) -> Option<LinkView> {
+    let link = hook.link.as_ref()?;
+    Some(LinkView {
+        hook: Hook::SkLookup.name(),
+        pod: pod_name(record),
+        id: link.id,
+        program: link.prog_id,
+        cgroup_id: None,
+        netns_inode: Some(link.cgroup_id),
+        attached: link.cgroup_id != 0,
+    })
 }
 
 /// Services that clients dial, and waypoints.
@@ -250,7 +329,8 @@ mod tests {
         };
         assert_eq!(told("maps"), written(&map));
         let program = ProgramView {
-            hook: "connect4",
+            hook: "sk_lookup",
+            pod: Some(String::new()),
             state: "running",
             id: Some(1),
             name: Some(String::new()),
@@ -262,7 +342,15 @@ mod tests {
             maps: Vec::new(),
         };
         assert_eq!(told("programs"), written(&program));
-        let link = LinkView { hook: "connect4", id: 1, program: 1, cgroup_id: 1, attached: true };
+        let link = LinkView {
+            hook: "sk_lookup",
+            pod: Some(String::new()),
+            id: 1,
+            program: 1,
+            cgroup_id: Some(1),
+            netns_inode: Some(1),
+            attached: true,
+        };
         assert_eq!(told("links"), written(&link));
     }
 }

@@ -92,6 +92,7 @@ async fn daemon(config: Config, began: Began) -> anyhow::Result<()> {
     let tokens = Tokens {
         file: config.mesh.as_ref().map(|_| readiness.hold("mesh file", "not read yet")),
         sync: Some(readiness.hold("first sync", "not done yet")),
+        readiness: readiness.clone(),
     };
     let writer = Start {
         place: config.place.clone(),

@@ -160,7 +160,9 @@ impl Mesh {
         let help = "authorization policies that are kept and NOT enforced";
         gauge(to, "kmesh_policies_unenforced", help, facts.policies as u64)?;
         gauge(to, "kmesh_pods", "pods enrolled by this process", facts.pods as u64)?;
-        let help = "pods whose network namespace is not there";
+        let help = "pods that are managed and whose connections are NOT authorized: no hook";
+        gauge(to, "kmesh_pods_without_hook", help, facts.pods_unhooked as u64)?;
+        let help = "pods whose network namespace, or whose hook, is not there";
         gauge(to, "kmesh_pods_waiting", help, facts.pods_waiting.len() as u64)
     }
 

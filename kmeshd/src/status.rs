@@ -133,7 +133,9 @@ pub struct Facts {
     pub pods_bypassed: usize,
     /// Pods of `map_of_manager` that are governed.
     pub pods_managed: usize,
-    /// Pods whose namespace is not there, and why.
+    /// Pods that are managed and whose connections are not authorized.
+    pub pods_unhooked: usize,
+    /// Pods whose namespace is not there, or whose hook is not, and why.
     pub pods_waiting: Vec<String>,
     /// Connections that were denied, as far as they were told.
     pub denials: DenialFacts,
@@ -181,6 +183,7 @@ impl Default for Status {
             pods: 0,
             pods_bypassed: 0,
             pods_managed: 0,
+            pods_unhooked: 0,
             pods_waiting: Vec::new(),
             denials: DenialFacts::default(),
             usage: Vec::new(),

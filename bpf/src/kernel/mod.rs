@@ -349,10 +349,12 @@ pub trait Objects {
     ) -> Result<ProgInfo, KernelError>;
 
     /// Attaches a pod's pinned program to the network namespace at `netns` by a new link (others
-    /// may be there) and pins the link. It dies with the namespace.
+    /// may be there) and pins the link. It dies with the namespace. Refused where the namespace
+    /// there has another cookie than `cookie`.
     fn link_netns(
         &mut self,
         prog: &Path,
+        cookie: u64,
         netns: &Path,
         link: &Path,
     ) -> Result<LinkInfo, KernelError>;
@@ -386,8 +388,9 @@ pub trait Objects {
     /// (`BPF_PROG_QUERY` with `BPF_F_QUERY_EFFECTIVE`).
     fn effective(&self, hook: Hook, cgroup: &Path) -> Result<Vec<u32>, KernelError>;
 
-    /// Programs attached for `hook` to the cgroup at `path` itself, by a link or without one.
-    fn attached(&self, hook: Hook, cgroup: &Path) -> Result<Vec<u32>, KernelError>;
+    /// Programs attached for `hook` to the cgroup (of a pod's hook: the network namespace) at
+    /// `target` itself, by a link or without one, in order.
+    fn attached(&self, hook: Hook, target: &Path) -> Result<Vec<u32>, KernelError>;
 
     /// Detaches the program with this id, attached without a link, from the cgroup.
     fn detach_cgroup(&mut self, hook: Hook, prog_id: u32, cgroup: &Path)

@@ -24,6 +24,23 @@ fn on_id(op: &'static str, id: u32) -> impl Fn(io::Error) -> KernelError {
     move |source| KernelError::System { op: format!("{op} {id}"), source }
 }
 
+impl MemoryKernel {
+    fn new_link(
+        &mut self,
+        (kind, hook): (u32, Hook),
+        prog_id: u32,
+        cgroup_id: u64,
+        path: &Path,
+    ) -> Result<LinkInfo, KernelError> {
+        self.last_id += 1;
+        let (id, attach_type) = (self.last_id, hook.attach_type());
+        let info = LinkInfo { id, kind, prog_id, cgroup_id, attach_type };
+        self.put_entry(path, Entry::Pin(Id::Link(id))).map_err(on_pin("pin", path))?;
+        self.things.links.insert(id, info.clone());
+        Ok(info)
+    }
+}
+
 impl Objects for MemoryKernel {
     fn build(&self, hook: Hook) -> u64 {
         self.things.builds.get(&hook).copied().unwrap_or(BUILD + hook.index() as u64)
@@ -223,13 +240,19 @@ impl Objects for MemoryKernel {
     fn link_netns(
         &mut self,
         prog: &Path,
+        cookie: u64,
         netns: &Path,
         link: &Path,
     ) -> Result<LinkInfo, KernelError> {
-        let made = self.link_cgroup(Hook::SkLookup, prog, netns, link)?;
-        let info = LinkInfo { kind: ours::LINK_NETNS, ..made };
-        self.things.links.insert(info.id, info.clone());
-        Ok(info)
+        let hook = Hook::SkLookup;
+        let failed = on_hook("attach", hook, netns);
+        self.call().map_err(&failed)?;
+        let prog_id = self.prog_at(prog).map_err(&failed)?;
+        let there = self.things.namespaces.get(netns).filter(|(there, _)| *there == cookie);
+        let Some((_, cgroup_id)) = there.copied() else {
+            return Err(failed(io::Error::from_raw_os_error(libc::ENOENT)));
+        };
+        self.new_link((ours::LINK_NETNS, hook), prog_id, cgroup_id, link)
     }
 
     fn link_cgroup(
@@ -243,13 +266,7 @@ impl Objects for MemoryKernel {
         self.call().map_err(&failed)?;
         let prog_id = self.prog_at(prog).map_err(&failed)?;
         let cgroup_id = self.cgroup_id(cgroup)?;
-        self.last_id += 1;
-        let (id, kind) = (self.last_id, ours::LINK_CGROUP);
-        let attach_type = hook.attach_type();
-        let info = LinkInfo { id, kind, prog_id, cgroup_id, attach_type };
-        self.put_entry(link, Entry::Pin(Id::Link(id))).map_err(on_pin("pin", link))?;
-        self.things.links.insert(id, info.clone());
-        Ok(info)
+        self.new_link((ours::LINK_CGROUP, hook), prog_id, cgroup_id, link)
     }
 
     fn link_update(&mut self, hook: Hook, link: &Path, prog: &Path) -> Result<(), KernelError> {
@@ -311,8 +328,12 @@ impl Objects for MemoryKernel {
         Ok(self.things.links.values().filter(here).map(|link| link.prog_id).collect())
     }
 
-    fn attached(&self, hook: Hook, cgroup: &Path) -> Result<Vec<u32>, KernelError> {
-        self.effective(hook, cgroup)
+    fn attached(&self, hook: Hook, target: &Path) -> Result<Vec<u32>, KernelError> {
+        let Some((_, inode)) = self.things.namespaces.get(target) else {
+            return self.effective(hook, target);
+        };
+        let here = |link: &&LinkInfo| (link.kind, link.cgroup_id) == (ours::LINK_NETNS, *inode);
+        Ok(self.things.links.values().filter(here).map(|link| link.prog_id).collect())
     }
 
     fn detach_cgroup(

@@ -28,6 +28,8 @@ pub(crate) struct Things {
     pub(super) progs: BTreeMap<u32, ProgInfo>,
     pub(super) links: BTreeMap<u32, LinkInfo>,
     pub(super) cgroups: BTreeMap<PathBuf, u64>,
+    /// Network namespaces: cookie and inode, by path.
+    pub(super) namespaces: BTreeMap<PathBuf, (u64, u64)>,
     pub(super) sockhashes: BTreeMap<u32, u32>,
     pub(super) builds: BTreeMap<Hook, u64>,
     pub(super) instances: BTreeMap<PathBuf, Option<u32>>,
@@ -41,6 +43,22 @@ impl MemoryKernel {
     pub fn add_cgroup(&mut self, path: impl Into<PathBuf>) {
         self.last_id += 1;
         self.things.cgroups.insert(path.into(), u64::from(self.last_id));
+    }
+
+    /// Lets a network namespace with this cookie be.
+    pub fn add_namespace(&mut self, path: impl Into<PathBuf>, cookie: u64) {
+        self.last_id += 1;
+        self.things.namespaces.insert(path.into(), (cookie, u64::from(self.last_id)));
+    }
+
+    /// Removes a network namespace: its links hold none any more.
+    pub fn remove_namespace(&mut self, path: &Path) {
+        let gone = self.things.namespaces.remove(path).map(|(_, inode)| inode);
+        for link in self.things.links.values_mut().filter(|link| link.kind == ours::LINK_NETNS) {
+            if Some(link.cgroup_id) == gone {
+                link.cgroup_id = 0;
+            }
+        }
     }
 
     /// Makes `path` the place of this BPF file system; `None`: of none. Else there is one, number 1.

@@ -8,11 +8,14 @@ use super::Root;
 use crate::kernel::{EntryKind, Id, Kernel, KernelError, MapInfo, Pinned, Tables};
 use crate::layout::Map;
 
-/// Every map that a program uses which this root's links or pins hold; those of links first,
-/// since theirs is the traffic.
+/// Every map that a program uses which this root's links or pins hold, or those of its pods; those
+/// of links first, since theirs is the traffic.
 pub(super) fn reachable(k: &dyn Kernel, root: &Root) -> Result<Vec<MapInfo>, KernelError> {
     let mut programs = held(k, &root.links())?;
     programs.extend(held(k, &root.progs())?);
+    for (pod, _) in k.list(&root.pods())?.unwrap_or_default() {
+        programs.extend(held(k, &root.pods().join(pod))?);
+    }
     let mut seen = BTreeSet::new();
     let mut maps = Vec::new();
     for program in programs {

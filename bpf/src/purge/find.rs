@@ -3,23 +3,28 @@
 //! unmounted and mounted elsewhere.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use crate::identity::Identity;
 use crate::kernel::{EntryKind, Id, KernelError, LinkInfo, MapInfo, Objects, Pinned, ProgInfo};
 use crate::layout::{Hook, Map};
 use crate::ours;
-use crate::places;
 
 use super::census::{Census, Search};
+use super::disk::files;
 use super::{Places, Plan, PurgeError, Step, is_mount};
 
 /// Links in the order in which they are detached: steering first, so that no connection is sent
-/// to a waypoint that nothing would tell its destination to.
-const DETACH_ORDER: [Hook; 5] =
-    [Hook::Connect4, Hook::Connect6, Hook::GetPeerName4, Hook::GetPeerName6, Hook::SockOps];
+/// to a waypoint that nothing would tell its destination to; authorization before sockops, which
+/// tells it of the host's probes.
+const DETACH_ORDER: [Hook; 6] = [
+    Hook::Connect4,
+    Hook::Connect6,
+    Hook::GetPeerName4,
+    Hook::GetPeerName6,
+    Hook::SkLookup,
+    Hook::SockOps,
+];
 
 /// A link to detach.
 struct FoundLink {
@@ -49,9 +54,9 @@ struct Found {
 pub fn plan(k: &dyn Objects, places: &Places<'_>) -> Result<Plan, PurgeError> {
     let (found, sockhash) = Found::everything(k, places).map_err(PurgeError::Kernel)?;
     let mut plan = found.into_plan(&sockhash);
-    files(places.state_dir, places::STATE_FILES, &mut plan)?;
+    files(places.state_dir, crate::places::STATE_FILES, &mut plan)?;
     if places.run_dir != places.state_dir {
-        files(places.run_dir, places::RUN_FILES, &mut plan)?;
+        files(places.run_dir, crate::places::RUN_FILES, &mut plan)?;
     }
     Ok(plan)
 }
@@ -192,7 +197,8 @@ impl Found {
         let places = ["maps", "progs", "links"].map(|dir| root.join(dir));
         let base = file.strip_suffix("_new").unwrap_or(file);
         let named = Map::by_name(base).is_some() || Hook::ALL.iter().any(|h| h.name() == base);
-        if named && path.parent().is_some_and(|parent| places.iter().any(|p| p == parent)) {
+        let in_place = path.parent().is_some_and(|parent| places.iter().any(|p| p == parent));
+        if named && in_place || is_pods_place(root, &path, base) {
             self.others.push((path, format!("{what}, not Kmesh's, in the place of its pin")));
         } else {
             self.foreign.push(format!("{} ({what})", path.display()));
@@ -200,11 +206,17 @@ impl Found {
     }
 
     fn link(&mut self, info: &LinkInfo, name: &str, pin: Option<PathBuf>) {
-        let hook = Hook::ALL
-            .into_iter()
-            .find(|hook| hook.on_cgroup() && hook.attach_type() == info.attach_type)
-            .filter(|_| info.kind == ours::LINK_CGROUP);
-        let what = hook.map_or_else(|| name.to_owned(), |hook| hook.name().to_owned());
+        let hook = match info.kind {
+            ours::LINK_CGROUP => Hook::ALL
+                .into_iter()
+                .find(|hook| hook.on_cgroup() && hook.attach_type() == info.attach_type),
+            _ => Some(Hook::SkLookup).filter(|_| ours::is_pod_link(info)),
+        };
+        let what = match hook {
+            Some(Hook::SkLookup) => format!("sk_lookup in netns inode {}", info.cgroup_id),
+            Some(hook) => hook.name().to_owned(),
+            None => name.to_owned(),
+        };
         let link = FoundLink { id: info.id, hook, what, pins: Vec::new() };
         self.links.entry(info.id).or_insert(link).pins.extend(pin);
     }
@@ -325,6 +337,12 @@ fn meta_below(root: &Path) -> PathBuf {
     root.join("maps").join(Map::Meta.name())
 }
 
+/// Whether this is where a pod's link, or its program on the way there, has its pin.
+fn is_pods_place(root: &Path, path: &Path, base: &str) -> bool {
+    let pods = path.parent().and_then(Path::parent);
+    base == Hook::SkLookup.name() && pods == Some(&root.join("pods"))
+}
+
 /// Whether a pinned link is ours: by its program, or by its place and attach type (its program
 /// may have been replaced by another's).
 fn link_is_ours(
@@ -336,6 +354,9 @@ fn link_is_ours(
 ) -> Result<bool, KernelError> {
     let base = file.strip_suffix("_new").unwrap_or(file);
     if path.parent() == Some(&root.join("links")) && ours::link_named(base, info).is_some() {
+        return Ok(true);
+    }
+    if is_pods_place(root, path, base) && ours::is_pod_link(info) {
         return Ok(true);
     }
     let prog = k.by_id(Id::Prog(info.prog_id))?;
@@ -360,26 +381,4 @@ fn describe(pinned: &Pinned) -> String {
         Pinned::Prog(info) => format!("program {} \"{}\"", info.id, info.name),
         Pinned::Link(info) => format!("link {}", info.id),
     }
-}
-
-/// Adds the files of ours in a directory of ours, and the directory if nothing else is in it.
-fn files(dir: &Path, names: &[&str], plan: &mut Plan) -> Result<(), PurgeError> {
-    let failed = |source| PurgeError::Files { path: dir.to_owned(), source };
-    let entries = match fs::read_dir(dir) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(failed(error)),
-    };
-    let mut paths = BTreeSet::new();
-    for entry in entries {
-        paths.insert(entry.map_err(failed)?.path());
-    }
-    let (own, other): (Vec<_>, Vec<_>) =
-        paths.into_iter().partition(|path| places::is_own_file(path, names));
-    plan.steps.extend(own.into_iter().map(Step::RemoveFile));
-    if other.is_empty() && !is_mount(dir) {
-        plan.steps.push(Step::RemoveDir(dir.to_owned()));
-    }
-    plan.foreign.extend(other.iter().map(|path| path.display().to_string()));
-    Ok(())
 }

@@ -12,6 +12,7 @@
 //! the writer's lock.
 
 mod census;
+mod disk;
 mod find;
 mod residue;
 mod stray;

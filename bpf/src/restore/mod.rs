@@ -21,14 +21,15 @@ use crate::attach::{AttachError, HooksAdopted, adopt_hooks};
 use crate::boot::BootError;
 use crate::check::{Finding, Severity};
 use crate::clock;
-use crate::kernel::{Kernel, KernelError, Pinned};
-use crate::layout::{Limits, Map};
+use crate::kernel::{Kernel, KernelError};
+use crate::layout::Limits;
 use crate::memory::MemoryKernel;
-use crate::netns::NetnsError;
+use crate::netns::{self, NetnsError};
 use crate::pins::{self, MapsAdopted, PinsError, Root};
-use crate::plan::{Plan, PlanError, plan_judged};
+use crate::plan::{PlanError, plan_judged};
 use crate::pods::{self, Pod, PodsError};
 use crate::snapshot::{PodEntry, PodMode};
+use crate::step::Step;
 use crate::tables::{Have, ReadError};
 use crate::verify::{self, Report, VerifyError};
 use crate::want::Change;
@@ -150,8 +151,8 @@ pub fn preview(
     let (pods, left_out) = (wanted.pods().to_vec(), wanted.left_out().to_vec());
     let says_policies = wanted.says_policies();
     let change = wanted.into_change(&have)?;
-    let plan = plan_judged(&have, &change).map_err(RestoreError::Plan)?;
-    let preview = Preview::new(&have, &change, &plan.steps, &there, pods, left_out);
+    let steps = plan_judged(&have, &change).map_err(RestoreError::Plan)?;
+    let preview = Preview::new(&have, &change, &steps, &there, pods, left_out);
     Ok(Preview { keeps_policies: !says_policies, ..preview })
 }
 
@@ -227,12 +228,12 @@ fn empty(limits: &Limits) -> Result<Have, RestoreError> {
 fn tables(
     k: &mut dyn Kernel,
     place: Place<'_>,
-    first: Option<(Box<Have>, Plan)>,
+    first: Option<(Box<Have>, Vec<Step>)>,
     change: &Change,
     restored: &mut Restored,
     progress: Progress<'_>,
 ) -> Result<Have, RestoreError> {
-    let limits = kept_limits(k, place.root);
+    let limits = pins::kept_limits(k, place.root);
     let maps = pins::adopt_maps(k, place.root, &limits).map_err(RestoreError::Pins)?;
     let peername = match &change.settings {
         Some(settings) => settings.peername,
@@ -240,43 +241,23 @@ fn tables(
     };
     let hooks =
         adopt_hooks(k, place.root, place.cgroup, &limits, peername).map_err(RestoreError::Hooks)?;
+    // Their programs, too, are on the maps of now before these are written. One that stays behind
+    // is told of in the end.
+    let _ = pods::adopt(k, place.root, &netns::find).map_err(RestoreError::Pods)?;
     let same = [&maps.repinned, &maps.created, &maps.resized].iter().all(|maps| maps.is_empty())
         && [&hooks.replaced, &hooks.attached, &hooks.repinned, &hooks.removed]
             .iter()
             .all(|hooks| hooks.is_empty());
     (restored.maps, restored.hooks) = (maps, hooks);
     let planned = first.filter(|_| same);
-    let (mut have, plan) = match planned {
-        Some((have, plan)) => (*have, Some(plan)),
+    let (mut have, steps) = match planned {
+        Some((have, steps)) => (*have, Some(steps)),
         None => (Have::read_locked(k).map_err(RestoreError::Tables)?, None),
     };
     have.sign(std::process::id(), clock::process_start());
-    let applied = apply::converge_judged(k, &mut have, change, plan, progress);
+    let applied = apply::converge_judged(k, &mut have, change, steps, progress);
     restored.applied = applied.map_err(RestoreError::Apply)?;
     Ok(have)
-}
-
-/// The limits of the maps that are there: a restore raises and lowers none.
-fn kept_limits(k: &dyn Kernel, root: &Root) -> Limits {
-    let mut limits = Limits::default();
-    let keep = |map: Map, limit: &mut u32| {
-        if let Ok(Some(Pinned::Map(info))) = k.pinned(&root.map(map)) {
-            *limit = info.max_entries;
-        }
-    };
-    keep(Map::Frontend, &mut limits.frontends);
-    keep(Map::Service, &mut limits.services);
-    keep(Map::Endpoint, &mut limits.endpoints);
-    keep(Map::Backend, &mut limits.workloads);
-    keep(Map::Names, &mut limits.names);
-    keep(Map::Manager, &mut limits.pods);
-    keep(Map::Socket, &mut limits.sockets);
-    keep(Map::Policy, &mut limits.policies);
-    keep(Map::AuthSet, &mut limits.policy_sets);
-    keep(Map::AuthWord, &mut limits.policy_words);
-    keep(Map::AuthBits, &mut limits.policy_chunks);
-    keep(Map::Tuple, &mut limits.connections);
-    limits
 }
 
 fn enrol(
@@ -287,16 +268,28 @@ fn enrol(
 ) -> Result<(), RestoreError> {
     for entry in entries {
         let uid = entry.uid.as_deref().unwrap_or_default().to_owned();
-        let backend = have.backend(&uid);
+        let standing = have.standing(&uid, None);
         let pod = Pod {
             cookie: entry.cookie,
             uid,
             netns: entry.netns.clone().unwrap_or_default().into(),
             bypass: entry.mode == PodMode::Bypass,
         };
-        pods::enrol(k, root, &pod, backend).map_err(RestoreError::Pods)?;
+        let done = pods::enrol(k, root, &pod, standing).map_err(RestoreError::Pods)?;
+        if let Err(why) = done.hook {
+            tracing::debug!("{why}; its namespace is looked for elsewhere");
+        }
     }
-    Ok(())
+    hook_pods(k, root)
+}
+
+/// Brings the hook of every pod to this build; one that stays without is an error.
+fn hook_pods(k: &mut dyn Kernel, root: &Root) -> Result<(), RestoreError> {
+    let adopted = pods::adopt(k, root, &netns::find).map_err(RestoreError::Pods)?;
+    match adopted.failed.into_iter().next() {
+        Some((_, why)) => Err(RestoreError::Pods(why)),
+        None => Ok(()),
+    }
 }
 
 /// Looks at everything, and whether the tables now say what is wanted: then nothing is left to
@@ -305,16 +298,7 @@ fn verified(k: &mut dyn Kernel, place: Place<'_>, change: &Change) -> Result<Rep
     let mut report =
         verify::verify(k, place.root, place.cgroup, None).map_err(RestoreError::Verify)?;
     let have = Have::read_locked(k).map_err(RestoreError::Tables)?;
-    let Plan { steps, refused, .. } = plan_judged(&have, change).map_err(RestoreError::Plan)?;
-    for refused in refused {
-        report.findings.push(Finding {
-            severity: Severity::Error,
-            layer: "difference",
-            object: place.root.path().display().to_string(),
-            problem: refused.to_string(),
-            fix: "raise the limit that it names, then restore again".to_owned(),
-        });
-    }
+    let steps = plan_judged(&have, change).map_err(RestoreError::Plan)?;
     if !steps.is_empty() {
         report.findings.push(Finding {
             severity: Severity::Error,

@@ -4,12 +4,15 @@
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use kmesh_bpf::attach::{self, HooksAdopted};
 use kmesh_bpf::kernel::linux::Linux;
 use kmesh_bpf::layout::{Hook, Limits};
+use kmesh_bpf::netns;
 use kmesh_bpf::pins::{self, MapsAdopted, Root};
+use kmesh_bpf::pods::Pod;
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
 static COUNT: AtomicU32 = AtomicU32::new(0);
@@ -128,6 +131,43 @@ impl Drop for Inside {
 impl Drop for Cgroup {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir(&self.0);
+    }
+}
+
+/// A network namespace, kept by a mount as `ip netns` does.
+pub struct Namespace {
+    file: tempfile::NamedTempFile,
+}
+
+impl Namespace {
+    pub fn new() -> Self {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        let answer = Command::new("unshare")
+            .arg(format!("--net={}", file.path().display()))
+            .arg("true")
+            .output()
+            .expect("unshare(1)");
+        assert!(answer.status.success(), "needs root: {answer:?}");
+        Self { file }
+    }
+
+    pub fn path(&self) -> &Path {
+        self.file.path()
+    }
+
+    pub fn cookie(&self) -> u64 {
+        netns::cookie_of(self.path()).expect("its cookie")
+    }
+
+    pub fn pod(&self, uid: &str) -> Pod {
+        let netns = self.path().to_owned();
+        Pod { cookie: self.cookie(), uid: uid.to_owned(), netns, bypass: false }
+    }
+}
+
+impl Drop for Namespace {
+    fn drop(&mut self) {
+        let _ = unmount(self.file.path(), UnmountFlags::DETACH);
     }
 }
 

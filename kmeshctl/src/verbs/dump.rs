@@ -11,8 +11,8 @@ use std::io::Write;
 use std::time::Duration;
 
 use anyhow::bail;
-use kmesh_bpf::kernel::Objects as _;
 use kmesh_bpf::kernel::linux::Linux;
+use kmesh_bpf::kernel::{KernelError, Objects as _};
 use kmesh_bpf::last_sync::LastSync;
 use kmesh_bpf::layout::{Hook, Map};
 use kmesh_bpf::snapshot::{About, Listing, pod_entries};
@@ -87,7 +87,7 @@ fn check_names(args: &Dump) -> anyhow::Result<()> {
             )
         }
         What::Programs | What::Links => {
-            ("hook", Hook::ALL.iter().map(|hook| hook.name()).collect())
+            ("hook", Hook::EVERY.iter().map(|hook| hook.name()).collect())
         }
         What::Maps => ("map", Map::ALL.iter().map(|map| map.name()).collect()),
     };
@@ -226,12 +226,21 @@ fn hooks(ctx: &Context, kernel: &mut Linux, args: &Dump) -> anyhow::Result<Hooks
         pins::open_existing(kernel, &ctx.root)?;
     }
     let mut states = attach::inspect(kernel, &ctx.root, &ctx.cgroup()?)?;
-    states.retain(|state| {
-        args.names.is_empty() || args.names.iter().any(|name| name == state.hook.name())
-    });
-    let programs = || states.iter().map(|state| ProgramView::new(kernel, state)).collect();
+    let named = |hook: Hook| args.names.is_empty() || args.names.iter().any(|n| n == hook.name());
+    states.retain(|state| named(state.hook));
+    let there = kernel.pinned(&ctx.root.map(Map::Manager))?.is_some() && named(Hook::SkLookup);
+    let pods = if there { view::pod_hooks(kernel, &ctx.root)? } else { Vec::new() };
+    let programs = || -> Result<Vec<_>, KernelError> {
+        let node = states.iter().map(|state| ProgramView::new(kernel, state));
+        let pods = pods.iter().map(|(record, hook)| Ok(view::pod_program(kernel, record, hook)));
+        node.chain(pods).collect()
+    };
+    let links = || {
+        let pods = pods.iter().filter_map(|(record, hook)| view::pod_link(record, hook));
+        view::links(&states).into_iter().chain(pods).collect()
+    };
     Ok(Hooks {
         programs: (args.what != What::Links).then(programs).transpose()?,
-        links: (args.what != What::Programs).then(|| view::links(&states)),
+        links: (args.what != What::Programs).then(links),
     })
 }

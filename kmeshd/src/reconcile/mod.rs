@@ -8,6 +8,7 @@
 //! answer leaves everything as it is. A failed write is tried again with backoff, from what the
 //! kernel holds then. No change, no write: not to any map, not to any file.
 
+mod hooks;
 mod inspect;
 mod keep;
 mod layers;
@@ -34,7 +35,7 @@ use crate::compile;
 use crate::config::Place;
 use crate::desired::{Desired, Oddities};
 use crate::model::{Model, Name, Update};
-use crate::readiness::Token;
+use crate::readiness::{Readiness, Token};
 use crate::resolve::Wanted;
 use crate::sources::mesh_file::MeshFileError;
 use crate::status::Status;
@@ -89,6 +90,8 @@ pub struct Tokens {
     pub file: Option<Token>,
     /// The tables say what it says, and were verified.
     pub sync: Option<Token>,
+    /// For what goes wrong later.
+    pub readiness: Readiness,
 }
 
 /// Which sources have not yet given a complete answer: until each has, nothing is written.
@@ -264,6 +267,8 @@ impl<K: Kernel> Writer<K> {
         if self.is_complete() {
             self.pods.look(&mut self.k, &self.place.root, &mut self.have, &self.status);
         }
+        let (root, readiness) = (&self.place.root, &self.tokens.readiness);
+        self.pods.watch_hooks(&mut self.k, root, readiness, &self.status);
         if std::mem::take(&mut self.unverified) {
             self.verify();
         }

@@ -7,9 +7,10 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use kmesh_bpf::apply::converge;
 use kmesh_bpf::kernel::Kernel;
 use kmesh_bpf::netns;
 use kmesh_bpf::pins::Root;
@@ -18,7 +19,9 @@ use kmesh_bpf::tables::Have;
 use kmesh_bpf::want::Change;
 use tracing::{error, info, warn};
 
+use super::hooks::Hooks;
 use crate::model::{Name, Pod};
+use crate::readiness::Readiness;
 use crate::status::Status;
 
 /// How often dead namespaces are looked for.
@@ -43,6 +46,7 @@ pub(super) struct Pods {
     looked: Option<Instant>,
     sweep_at: Option<Instant>,
     blind: bool,
+    hooks: Hooks,
 }
 
 impl Pods {
@@ -79,19 +83,44 @@ impl Pods {
             }
             self.enrolled.clear();
         }
+        let mut found = Vec::new();
         for pod in self.wanted.clone() {
-            match self.look_at(k, root, have, &pod) {
-                Ok(()) => {
-                    self.waiting.remove(&pod.uid);
-                }
+            match self.locate(&pod) {
+                Ok(None) => drop(self.waiting.remove(&pod.uid)),
+                Ok(Some(stamp)) => found.push((pod, stamp)),
                 Err(why) => self.wait_for(&pod, why),
             }
         }
+        self.enrol_all(k, root, have, found);
         self.sweep(k, root, have);
         let mut facts = status.facts();
         facts.pods = self.enrolled.len();
-        facts.pods_waiting =
-            self.waiting.iter().map(|(uid, why)| format!("{uid}: {why}")).collect();
+        facts.pods_waiting = self.said();
+    }
+
+    /// Which pods wait for what.
+    fn said(&self) -> Vec<String> {
+        let waiting = self.waiting.iter().map(|(uid, why)| format!("{uid}: {why}"));
+        let known = |uid: &&String| !self.waiting.contains_key(uid.as_str());
+        let unhooked = self.hooks.unhooked().iter().filter(|(uid, _)| known(uid));
+        waiting.chain(unhooked.map(|(uid, why)| format!("{uid}: {why}"))).collect()
+    }
+
+    /// Looks after the hooks of all pods, the sources' and others', where it is time.
+    pub(super) fn watch_hooks(
+        &mut self,
+        k: &mut dyn Kernel,
+        root: &Root,
+        readiness: &Readiness,
+        status: &Status,
+    ) {
+        if self.hooks.watch(k, root, readiness) {
+            self.sweep_at = None;
+        }
+        let said = self.said();
+        let mut facts = status.facts();
+        facts.pods_unhooked = self.hooks.unhooked().len();
+        facts.pods_waiting = said;
     }
 
     fn wait_for(&mut self, pod: &Pod, why: String) {
@@ -102,19 +131,48 @@ impl Pods {
         }
     }
 
-    fn look_at(
+    /// Where the pod's namespace is, unless the pod is enrolled there.
+    fn locate(&self, pod: &Pod) -> Result<Option<(Stamp, PathBuf)>, String> {
+        let path = netns::resolve(&pod.netns).map_err(|why| crate::chain(&why))?;
+        let stamp = stamp(&path).map_err(|why| format!("{}: {why}", path.display()))?;
+        let known = self.enrolled.get(&pod.uid);
+        let there = known.is_some_and(|(before, _)| *before == stamp);
+        Ok((!there).then_some((stamp, path)))
+    }
+
+    /// Enrols the pods that were found: their policy sets first, then each with word and hook.
+    fn enrol_all(
+        &mut self,
+        k: &mut dyn Kernel,
+        root: &Root,
+        have: &mut Have,
+        found: Vec<(Pod, (Stamp, PathBuf))>,
+    ) {
+        if found.is_empty() {
+            return;
+        }
+        let pods = found.iter().map(|(pod, _)| pod.uid.clone()).collect();
+        let change = Change { pods, ..Change::default() };
+        if let Err(why) = converge(k, have, &change, &mut |_, _| {}) {
+            let why = format!("its policies are not in the tables: {}", crate::chain(&why));
+            return found.iter().for_each(|(pod, _)| self.wait_for(pod, why.clone()));
+        }
+        for (pod, place) in found {
+            match self.enrol(k, root, have, &pod, place) {
+                Ok(()) => drop(self.waiting.remove(&pod.uid)),
+                Err(why) => self.wait_for(&pod, why),
+            }
+        }
+    }
+
+    fn enrol(
         &mut self,
         k: &mut dyn Kernel,
         root: &Root,
         have: &mut Have,
         pod: &Pod,
+        (stamp, path): (Stamp, PathBuf),
     ) -> Result<(), String> {
-        let path = netns::resolve(&pod.netns).map_err(|why| crate::chain(&why))?;
-        let stamp = stamp(&path).map_err(|why| format!("{}: {why}", path.display()))?;
-        let known = self.enrolled.get(&pod.uid);
-        if known.is_some_and(|(before, _)| *before == stamp) {
-            return Ok(());
-        }
         let cookie = netns::cookie_of(&path).map_err(|why| crate::chain(&why))?;
         let twin = self.enrolled.iter().find(|(uid, known)| known.1 == cookie && **uid != pod.uid);
         if let Some((other, _)) = twin {
@@ -124,12 +182,15 @@ impl Pods {
             pods::Pod { cookie, uid: pod.uid.to_string(), netns: path, bypass: pod.bypass };
         let failed = |why: PodsError| crate::chain(&why);
         Self::leave_others(k, root, have, &record).map_err(failed)?;
-        let backend = have.backend(&pod.uid);
-        let done = pods::enrol(k, root, &record, backend).map_err(failed)?;
+        let standing = have.standing(&pod.uid, None);
+        let done = pods::enrol(k, root, &record, standing).map_err(failed)?;
         have.note_manager(cookie, Some(done.word));
         if done.written {
             info!(pod = %pod.uid, netns = %pod.netns, bypass = pod.bypass, "enrolled");
         }
+        // It is managed all the same; that it has no hook is told until it has one.
+        self.hooks.note(done.hook.as_ref().err().map(|why| (cookie, &record.uid, why)));
+        done.hook.map_err(|why| format!("{}; its connections are NOT authorized", failed(why)))?;
         self.enrolled.insert(pod.uid.clone(), (stamp, cookie));
         Ok(())
     }

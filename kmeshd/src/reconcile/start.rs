@@ -12,13 +12,16 @@ use kmesh_bpf::attach::{AttachError, adopt_hooks};
 use kmesh_bpf::boot::{self, BootError};
 use kmesh_bpf::kernel::Kernel;
 use kmesh_bpf::lock::{self, LockError, WriterLock};
+use kmesh_bpf::netns::{self, NetnsError};
 use kmesh_bpf::pins::{PinsError, adopt_maps};
+use kmesh_bpf::pods::{PodsError, note_host};
 use kmesh_bpf::tables::{Have, ReadError};
 use kmesh_bpf::want::Kind;
 use kmesh_bpf::{clock, layout};
 use tokio::sync::watch;
 use tracing::{error, info, warn};
 
+use super::hooks;
 use super::keep::{Keeper, Last};
 use super::pods::Pods;
 use super::{Awaited, BACKOFF, INSPECT, Layers, Tokens, Writer};
@@ -42,6 +45,12 @@ pub enum StartError {
     /// The hooks could not be adopted.
     #[error("adopt the hooks")]
     Hooks(#[source] AttachError),
+    /// The pods could not be looked at.
+    #[error("adopt the pods")]
+    Pods(#[source] PodsError),
+    /// This process' own network namespace is not to be known.
+    #[error("tell the programs which network namespace is the host's")]
+    Host(#[source] NetnsError),
     /// The tables could not be read.
     #[error("read the tables")]
     Tables(#[source] ReadError),
@@ -150,15 +159,26 @@ pub(super) fn adopt<K: Kernel>(
             "maps"
         );
     }
-    let hooks = adopt_hooks(k, &place.root, &place.cgroup, &place.limits, peername)
+    let node = adopt_hooks(k, &place.root, &place.cgroup, &place.limits, peername)
         .map_err(StartError::Hooks)?;
     let names = |hooks: &[layout::Hook]| hooks.iter().map(|hook| hook.name()).collect::<Vec<_>>();
     info!(
-        kept = ?names(&hooks.kept),
-        attached = ?names(&hooks.attached),
-        replaced = ?names(&hooks.replaced),
+        kept = ?names(&node.kept),
+        attached = ?names(&node.attached),
+        replaced = ?names(&node.replaced),
         "hooks at {}", place.cgroup.display()
     );
+    // Their programs, too, are on the maps of now before these are written.
+    let pods = hooks::adopt(k, &place.root).map_err(StartError::Pods)?;
+    info!(
+        kept = pods.kept,
+        attached = pods.attached.len(),
+        replaced = pods.replaced.len(),
+        failed = pods.failed.len(),
+        "hooks of pods"
+    );
+    let host = netns::own_cookie().map_err(StartError::Host)?;
+    note_host(k, host).map_err(StartError::Pods)?;
     let mut have = Have::read_locked(k).map_err(StartError::Tables)?;
     have.sign(std::process::id(), clock::process_start());
     Ok(have)

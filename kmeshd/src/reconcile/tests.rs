@@ -74,6 +74,7 @@ impl Machine {
             tokens: Tokens {
                 file: Some(self.readiness.hold("mesh file", "not read yet")),
                 sync: Some(self.readiness.hold("first sync", "not done yet")),
+                readiness: self.readiness.clone(),
             },
             names: tokio::sync::watch::channel(Wanted::default()).0,
             began: Began::threads_at(Instant::now()),

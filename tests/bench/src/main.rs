@@ -8,7 +8,6 @@ mod authz;
 mod change;
 mod connect;
 mod fixture;
-mod istio;
 mod memory;
 mod mesh;
 mod one_by_one;
@@ -57,7 +56,6 @@ enum Group {
     Memory,
     Verbs,
     Authz,
-    Istio,
 }
 
 fn main() -> anyhow::Result<ExitCode> {
@@ -71,7 +69,7 @@ fn main() -> anyhow::Result<ExitCode> {
     let bin = exe.parent().context("own directory")?.to_owned();
     let wanted = |group| cli.only.is_empty() || cli.only.contains(&group);
     let mut report = report::Report::default();
-    let groups: [(Group, Measure); 8] = [
+    let groups: [(Group, Measure); 7] = [
         (Group::Connect, connect::measure),
         (Group::Throughput, throughput::measure),
         (Group::Restart, restart::measure),
@@ -79,7 +77,6 @@ fn main() -> anyhow::Result<ExitCode> {
         (Group::Memory, memory::measure),
         (Group::Verbs, verbs::measure),
         (Group::Authz, authz::measure),
-        (Group::Istio, istio::measure),
     ];
     for (group, measure) in groups {
         if wanted(group) {

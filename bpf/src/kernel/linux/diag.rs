@@ -12,7 +12,8 @@ use std::path::Path;
 use bytemuck::{Pod, Zeroable};
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketType, netlink, recv, send, socket};
 
-use super::{Linux, netns_cookie};
+use super::Linux;
+use super::sys::netns_cookie;
 use crate::kernel::{KernelError, Sockets, TcpSocket};
 use crate::netns;
 

@@ -15,6 +15,7 @@ mod elements;
 mod links;
 mod load;
 mod mapping;
+pub(crate) mod netns;
 mod objects;
 mod raw;
 mod run;
@@ -23,7 +24,6 @@ mod sys;
 mod tables;
 
 pub use run::{Dial, Ran};
-pub(crate) use sys::netns_cookie;
 
 /// The running kernel.
 #[derive(Debug, Default)]

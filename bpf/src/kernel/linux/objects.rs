@@ -268,10 +268,18 @@ impl Objects for Linux {
     fn link_netns(
         &mut self,
         prog: &Path,
+        cookie: u64,
         netns: &Path,
         link: &Path,
     ) -> Result<LinkInfo, KernelError> {
-        link_to(Hook::SkLookup, prog, netns, link)
+        let failed = on_hook("attach", Hook::SkLookup, netns);
+        let target = File::open(netns).map_err(&failed)?;
+        let there = super::netns::cookie_of(target.as_fd()).map_err(&failed)?;
+        if there != cookie {
+            let other = format!("another namespace is there now: its cookie is {there}");
+            return Err(failed(io::Error::other(other)));
+        }
+        link_to(Hook::SkLookup, prog, (netns, &target), link)
     }
 
     fn link_cgroup(
@@ -281,7 +289,8 @@ impl Objects for Linux {
         cgroup: &Path,
         link: &Path,
     ) -> Result<LinkInfo, KernelError> {
-        link_to(hook, prog, cgroup, link)
+        let target = File::open(cgroup).map_err(on_hook("attach", hook, cgroup))?;
+        link_to(hook, prog, (cgroup, &target), link)
     }
 
     fn link_update(&mut self, hook: Hook, link: &Path, prog: &Path) -> Result<(), KernelError> {
@@ -329,10 +338,10 @@ impl Objects for Linux {
             .map_err(on_hook("list the programs of", hook, cgroup))
     }
 
-    fn attached(&self, hook: Hook, cgroup: &Path) -> Result<Vec<u32>, KernelError> {
-        File::open(cgroup)
-            .and_then(|target| links::query(target.as_fd(), hook.attach_type(), 0))
-            .map_err(on_hook("list the programs of", hook, cgroup))
+    fn attached(&self, hook: Hook, target: &Path) -> Result<Vec<u32>, KernelError> {
+        File::open(target)
+            .and_then(|opened| links::query(opened.as_fd(), hook.attach_type(), 0))
+            .map_err(on_hook("list the programs of", hook, target))
     }
 
     fn detach_cgroup(
@@ -352,11 +361,16 @@ impl Objects for Linux {
     }
 }
 
-/// Attaches a pinned program by a new link to what `target` names, and pins the link.
-fn link_to(hook: Hook, prog: &Path, target: &Path, link: &Path) -> Result<LinkInfo, KernelError> {
-    let failed = on_hook("attach", hook, target);
+/// Attaches a pinned program by a new link to `target`, which was opened at a path, and pins the
+/// link.
+fn link_to(
+    hook: Hook,
+    prog: &Path,
+    (path, target): (&Path, &File),
+    link: &Path,
+) -> Result<LinkInfo, KernelError> {
+    let failed = on_hook("attach", hook, path);
     let prog = sys::open_pin(prog).map_err(on_pin("open", prog))?;
-    let target = File::open(target).map_err(&failed)?;
     let made =
         links::link_create(target.as_fd(), prog.as_fd(), hook.attach_type()).map_err(&failed)?;
     sys::pin(made.as_fd(), link).map_err(on_pin("pin", link))?;
