@@ -12,8 +12,8 @@ use std::time::Duration;
 use crate::check;
 use crate::clock;
 use crate::kernel::{KernelError, Outcome, Put, Tables};
-use crate::layout::{HookRecord, Map, MetaRecord};
-use crate::plan::{PlanError, Refused, plan_judged};
+use crate::layout::{AuthSetRecord, HookRecord, Map, MetaRecord};
+use crate::plan::{Plan, PlanError, Refused, plan_judged};
 use crate::step::Step;
 use crate::tables::{Consistency, Have, ReadError};
 use crate::want::Change;
@@ -74,25 +74,45 @@ impl ApplyError {
     }
 }
 
-/// Applies `steps`, planned on `have`, as one transaction. No steps: no write, but a generation
+/// Applies `plan`, made on `have`, as one transaction. No steps: no write, but a generation
 /// that a dead writer left odd is closed.
 pub fn apply(
     k: &mut dyn Tables,
     have: &mut Have,
-    steps: &[Step],
+    plan: &Plan,
     progress: Progress<'_>,
 ) -> Result<Applied, ApplyError> {
+    let mut applied = Applied::default();
+    transact(k, have, plan, progress, &mut applied)?;
+    Ok(applied)
+}
+
+/// As [`apply`]; `applied` says what was done also where it fails on the way.
+fn transact(
+    k: &mut dyn Tables,
+    have: &mut Have,
+    plan: &Plan,
+    progress: Progress<'_>,
+    applied: &mut Applied,
+) -> Result<(), ApplyError> {
+    let steps = &plan.steps;
+    applied.refused.clone_from(&plan.refused);
     let open = have.meta.generation & 1 == 1;
     if steps.is_empty() && !open {
-        return Ok(Applied::default());
+        have.unstored.clone_from(&plan.unstored);
+        return Ok(());
     }
+    applied.sources.extend(&plan.sources);
     let graces = steps.iter().filter(|step| **step == Step::Grace).count() as u64;
     let total = steps.len() as u64 - graces + if steps.is_empty() { 1 } else { 2 };
-    let mut writer = Writer { k, have, progress, total, applied: Applied::default() };
+    let mut writer = Writer { k, have, progress, total, applied };
     match writer.transaction(steps) {
-        Ok(()) => Ok(writer.applied),
+        Ok(()) => {
+            have.unstored.clone_from(&plan.unstored);
+            Ok(())
+        }
         Err(source) => {
-            writer.have.stale = true;
+            have.stale = true;
             Err(ApplyError::Kernel(source))
         }
     }
@@ -118,21 +138,24 @@ pub(crate) fn converge_judged(
     k: &mut dyn Tables,
     have: &mut Have,
     change: &Change,
-    mut first: Option<Vec<Step>>,
+    mut first: Option<Plan>,
     progress: Progress<'_>,
 ) -> Result<Applied, ApplyError> {
     let mut sum = Applied::default();
     let mut pause = FIRST_PAUSE;
     loop {
-        let attempted = match first.take() {
-            Some(steps) => apply(k, have, &steps, progress),
-            None => attempt(k, have, change, progress),
-        };
+        let mut done = Applied::default();
+        let attempted = attempt(k, have, change, first.take(), progress, &mut done);
+        sum.concern(&mut done);
         let error = match attempted {
-            Ok(applied) => {
-                sum.elements += applied.elements;
-                sum.calls += applied.calls;
-                sum.graces += applied.graces;
+            // what was cleared may be room for what was refused
+            Ok(true) if !done.refused.is_empty() => {
+                sum.count(&done);
+                continue;
+            }
+            Ok(_) => {
+                sum.count(&done);
+                sum.refused = done.refused;
                 return Ok(sum);
             }
             Err(error) => error,
@@ -148,21 +171,49 @@ pub(crate) fn converge_judged(
     }
 }
 
+/// One try; whether it freed places of policy sets.
 fn attempt(
     k: &mut dyn Tables,
     have: &mut Have,
     change: &Change,
+    planned: Option<Plan>,
     progress: Progress<'_>,
-) -> Result<Applied, ApplyError> {
+    done: &mut Applied,
+) -> Result<bool, ApplyError> {
     have.reread(k).map_err(ApplyError::Read)?;
-    let steps = plan_judged(have, change).map_err(ApplyError::Plan)?;
-    apply(k, have, &steps, progress)
+    let plan = match planned {
+        Some(plan) => plan,
+        None => plan_judged(have, change).map_err(ApplyError::Plan)?,
+    };
+    transact(k, have, &plan, progress, done)?;
+    let clears = |step: &Step| matches!(step, Step::AuthSet { record, .. } if record.flags & AuthSetRecord::VALID == 0);
+    Ok(plan.steps.iter().any(clears))
+}
+
+impl Applied {
+    /// Adds what a try cost.
+    fn count(&mut self, done: &Self) {
+        self.elements += done.elements;
+        self.calls += done.calls;
+        self.graces += done.graces;
+    }
+
+    /// Adds whom a try concerned, also one that failed.
+    fn concern(&mut self, done: &mut Self) {
+        self.flipped.append(&mut done.flipped);
+        self.flipped.sort_unstable();
+        self.flipped.dedup();
+        self.sources.append(&mut done.sources);
+        self.sources.sort_unstable();
+        self.sources.dedup();
+    }
 }
 
 /// After the last failure: whatever prefix was written is safe, so readers need not wait.
 fn close(k: &mut dyn Tables, have: &mut Have) {
     let closed = have.reread(k).map_err(ApplyError::Read).and_then(|()| {
-        if have.stale { Ok(Applied::default()) } else { apply(k, have, &[], &mut |_, _| {}) }
+        let nothing = Plan { unstored: have.unstored.clone(), ..Plan::default() };
+        if have.stale { Ok(Applied::default()) } else { apply(k, have, &nothing, &mut |_, _| {}) }
     });
     if let Err(error) = closed {
         let error = &error as &dyn std::error::Error;
@@ -174,9 +225,9 @@ impl Have {
     /// Reads everything again if a write failed part-way.
     pub fn reread(&mut self, k: &dyn Tables) -> Result<(), ReadError> {
         if self.stale {
-            let signature = self.signature;
+            let (signature, unstored) = (self.signature, std::mem::take(&mut self.unstored));
             *self = Self::read_locked(k)?;
-            self.signature = signature;
+            (self.signature, self.unstored) = (signature, unstored);
         }
         Ok(())
     }
@@ -187,7 +238,7 @@ struct Writer<'a> {
     have: &'a mut Have,
     progress: Progress<'a>,
     total: u64,
-    applied: Applied,
+    applied: &'a mut Applied,
 }
 
 impl Writer<'_> {
@@ -262,7 +313,13 @@ impl Writer<'_> {
             };
             let (key, value) = (cookie.to_ne_bytes(), bytemuck::bytes_of(word));
             match self.k.update(Map::Manager, &key, value, Put::Exist)? {
-                Outcome::Done => self.have.follow(step),
+                Outcome::Done => {
+                    let old = self.have.managers.get(cookie).copied().unwrap_or_default();
+                    if old.policy_set() != word.policy_set() {
+                        self.applied.flipped.push(*cookie);
+                    }
+                    self.have.follow(step);
+                }
                 Outcome::Unmet => self.have.note_manager(*cookie, None),
             }
             self.done(1, 1);

@@ -278,6 +278,12 @@ impl ManagerWord {
         (self.0 >> 48) as u16
     }
 
+    /// The same word with another policy set.
+    #[must_use]
+    pub fn with_policy_set(self, set: u16) -> Self {
+        Self(self.0 & !(0xffff << 24) | u64::from(set) << 24)
+    }
+
     /// The same word with another backend.
     #[must_use]
     pub fn with_backend(self, backend: Option<u32>) -> Self {

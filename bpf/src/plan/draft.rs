@@ -1,11 +1,16 @@
 //! A plan in the making: what is touched, which indices are given, the steps by group.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use hashbrown::{HashMap, HashSet};
 
 use super::PlanError;
+use super::numbers::Numbers;
+use super::policies::Placing;
 use super::pool::{Pool, Stock};
+use super::refused::Refused;
+use super::sets::Sets;
 use crate::layout::{FrontendKey, KIND_WAYPOINT, Map, ServiceWord, SettingsWords, WaypointWord};
 use crate::step::Step;
 use crate::tables::{Have, NONE, Runs, chunks_of, settings_words, split};
@@ -25,6 +30,16 @@ static NO_INDICES: BTreeSet<u32> = BTreeSet::new();
 #[derive(Debug, Default)]
 pub(super) struct Groups {
     pub(super) names: Vec<Step>,
+    pub(super) policies: Vec<Step>,
+    pub(super) set_words: Vec<Step>,
+    pub(super) set_chunks: Vec<Step>,
+    pub(super) sets: Vec<Step>,
+    /// What sets in force get behind their rows; then the words of identities.
+    pub(super) rows: Vec<Step>,
+    pub(super) row_chunks: Vec<Step>,
+    pub(super) identities: Vec<Step>,
+    /// Pods' words with another set.
+    pub(super) flips: Vec<Step>,
     pub(super) new_backends: Vec<Step>,
     pub(super) fresh_slots: Vec<Step>,
     pub(super) removes: Vec<Step>,
@@ -36,6 +51,8 @@ pub(super) struct Groups {
     pub(super) puts: Vec<Step>,
     pub(super) cleared: Vec<Step>,
     pub(super) dead: Vec<Step>,
+    pub(super) cleared_sets: Vec<Step>,
+    pub(super) cleared_policies: Vec<Step>,
 }
 
 /// What changes services: reachable slots, then records.
@@ -77,8 +94,16 @@ pub(super) struct Draft<'a> {
     pub(super) backends: Pool<'a>,
     pub(super) services: Pool<'a>,
     pub(super) slots: Pool<'a>,
-    names: Pool<'a>,
-    fresh_names: HashMap<&'a str, u32>,
+    pub(super) names: Pool<'a>,
+    pub(super) policies: Pool<'a>,
+    pub(super) sets: Pool<'a>,
+    pub(super) auth_words: Pool<'a>,
+    pub(super) auth_chunks: Pool<'a>,
+    pub(super) numbers: Numbers<'a>,
+    fresh_names: HashMap<Cow<'a, str>, u32>,
+    pub(super) policy: Placing<'a>,
+    pub(super) set: Sets,
+    pub(super) refused: Vec<Refused>,
     pub(super) groups: Groups,
 }
 
@@ -128,10 +153,28 @@ fn pools(have: &Have) -> [Pool<'_>; 4] {
     ]
 }
 
+/// What authorization is made of. Policies are read by no program, sets are cleared after a
+/// grace: nothing of it waits for another.
+fn auth_pools(have: &Have) -> [Pool<'_>; 4] {
+    let (waiting, reserved, limits) = (&NO_RUNS, &NO_INDICES, have.limits());
+    let stock = |map, free| {
+        let limit = limits.of(map);
+        let (end, patience) = (limit, PATIENCE);
+        Pool::new(Stock { map, free, waiting, reserved, end, limit, patience })
+    };
+    [
+        stock(Map::Policy, &have.policies.free),
+        stock(Map::AuthSet, &have.sets.free),
+        stock(Map::AuthWord, &have.sets.free_words),
+        stock(Map::AuthBits, &have.sets.free_chunks),
+    ]
+}
+
 impl<'a> Draft<'a> {
     /// An empty draft.
     pub(super) fn new(have: &'a Have, change: &'a Change) -> Self {
         let [backends, services, slots, names] = pools(have);
+        let [policies, sets, auth_words, auth_chunks] = auth_pools(have);
         let uids = change.workloads.iter().enumerate().map(|(at, (uid, _))| (&**uid, at)).collect();
         let keys = change.services.iter().enumerate().map(|(at, (key, _))| (key, at)).collect();
         Self {
@@ -151,24 +194,42 @@ impl<'a> Draft<'a> {
             services,
             slots,
             names,
+            policies,
+            sets,
+            auth_words,
+            auth_chunks,
+            numbers: Numbers::new(&have.identities),
             fresh_names: HashMap::new(),
+            policy: Placing::default(),
+            set: Sets::default(),
+            refused: Vec::new(),
             groups: Groups::default(),
         }
     }
 
     /// The first chunk and the length of a name, written if it is new.
     pub(super) fn intern(&mut self, name: &'a str) -> (u32, u16) {
-        let len = u16::try_from(name.len()).unwrap_or(u16::MAX);
-        let known = self.have.names.find(name).or_else(|| self.fresh_names.get(name).copied());
-        if let Some(start) = known {
+        let (start, len) = self.intern_text(Cow::Borrowed(name));
+        (start, u16::try_from(len).unwrap_or(u16::MAX))
+    }
+
+    /// The first chunk and the length of a text, written if it is new.
+    pub(super) fn intern_text(&mut self, text: Cow<'a, str>) -> (u32, u32) {
+        let len = u32::try_from(text.len()).unwrap_or(u32::MAX);
+        if let Some(start) = self.interned(&text) {
             return (start, len);
         }
-        let start = self.names.take(chunks_of(name.len()));
-        self.fresh_names.insert(name, start);
-        for (chunk, bytes) in (start..).zip(split(name)) {
+        let start = self.names.take(chunks_of(text.len()));
+        for (chunk, bytes) in (start..).zip(split(&text)) {
             self.groups.names.push(Step::Name { chunk, bytes });
         }
+        self.fresh_names.insert(text, start);
         (start, len)
+    }
+
+    /// Where a text lies, or will.
+    pub(super) fn interned(&self, text: &str) -> Option<u32> {
+        self.have.names.find(text).or_else(|| self.fresh_names.get(text).copied())
     }
 
     /// The word of a waypoint for clients of this family.
@@ -208,64 +269,29 @@ impl<'a> Draft<'a> {
                 None if lost => None,
                 None => continue,
             };
-            let word = word.with_backend(to);
+            let word = self.set.flipped.get(cookie).unwrap_or(word).with_backend(to);
             self.groups.managers.push(Step::Manager { cookie: *cookie, word });
         }
     }
 
-    /// Settings that differ.
+    /// Settings that differ. The word of the host's own namespace is whoever attaches' to write,
+    /// the flag of policies follows the sets.
     pub(super) fn plan_settings(&mut self) {
+        let there = self.have.settings.0;
         let Some(settings) = &self.change.settings else {
             return;
         };
         let mut words = settings_words(settings).0;
-        // Not a setting: whoever adopts notes which namespace is the host's.
-        words[SettingsWords::HOST] = self.have.settings.0[SettingsWords::HOST];
-        for ((index, word), there) in (0..).zip(words).zip(self.have.settings.0) {
+        words[SettingsWords::HOST] = there[SettingsWords::HOST];
+        words[SettingsWords::FLAGS] |= there[SettingsWords::FLAGS] & SettingsWords::POLICIES;
+        if self.set.flag == Some(true) {
+            words[SettingsWords::FLAGS] |= SettingsWords::POLICIES;
+        }
+        for ((index, word), there) in (0..).zip(words).zip(there) {
             if word != there {
                 self.groups.settings.push(Step::Setting { index, word });
             }
         }
-    }
-
-    /// The steps in their order, if all of it fits.
-    pub(super) fn finish(self) -> Result<Vec<Step>, PlanError> {
-        let Groups { puts, removes, .. } = &self.groups;
-        let new = |step: &&Step| matches!(step, Step::Frontend { key, .. } if self.have.frontends.get(key).is_none());
-        let added = puts.iter().filter(new).count();
-        let needed = (self.have.frontends.len() + added - removes.len()) as u64;
-        let limit = self.have.limits().frontends;
-        if needed > u64::from(limit) && added > 0 {
-            return Err(PlanError::Full { map: Map::Frontend, needed, limit });
-        }
-        let pools = [&self.backends, &self.services, &self.slots, &self.names];
-        for pool in pools {
-            pool.check()?;
-        }
-        let mut steps = Vec::new();
-        if pools.iter().any(|pool| pool.needs_grace()) {
-            steps.push(Step::Grace);
-        }
-        let groups = self.groups;
-        for group in [
-            groups.names,
-            groups.new_backends,
-            groups.fresh_slots,
-            groups.removes,
-            groups.waypoints.slots,
-            groups.waypoints.records,
-            groups.backends,
-            groups.services.slots,
-            groups.services.records,
-            groups.settings,
-            groups.managers,
-            groups.puts,
-            groups.cleared,
-            groups.dead,
-        ] {
-            steps.extend(group);
-        }
-        Ok(steps)
     }
 }
 

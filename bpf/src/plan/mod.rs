@@ -2,33 +2,62 @@
 //!
 //! It does no input or output, changes neither argument, and costs in proportion to the
 //! change (a complete change touches everything). It refuses what contradicts itself and
-//! what does not fit, before anything is written.
+//! what does not fit, before anything is written. A policy that does not fit is refused by
+//! itself: the rest goes on, see [`Refused`].
 //!
-//! The order makes every prefix safe: whoever dials a VIP lands in its old or its new set.
+//! The order makes every prefix safe: whoever dials a VIP lands in its old or its new set, and
+//! whoever dials a pod is judged by its old or its new policies, as the source's old or new
+//! identity.
 //!
-//! 1. grace, if an index freed earlier is used again
-//! 2. names, new backends, unreachable slots
-//! 3. VIPs and addresses that go
-//! 4. waypoint records, then backends in place, then services: reachable slots, then the flip
-//! 5. settings, pods' own backends, VIPs and addresses that come or move
-//! 6. services cleared, backends marked dead
+//! 1. grace, if an index or an identity's number freed earlier is used again
+//! 2. names, versions of policies
+//! 3. new policy sets: words and chunks, then the record; in the sets that stay: rows and chunks
+//!    behind the others, then the words of new identities
+//! 4. the setting that tells of policies, if it comes, and a grace
+//! 5. pods' words with another set; a grace, if there are new identities too
+//! 6. new backends, unreachable slots
+//! 7. VIPs and addresses that go
+//! 8. waypoint records, then backends in place, then services: reachable slots, then the flip
+//! 9. settings, pods' own backends, VIPs and addresses that come or move
+//! 10. services cleared, backends marked dead
+//! 11. grace, if sets go; their records cleared, versions of policies that no set stands for;
+//!     the setting that tells of policies, if it goes
+//!
+//! What holds after every step of this:
+//!
+//! * A pod's word names no set, or one whose record, words and chunks are all there.
+//! * Every identity's number that a record of a workload carries is known to every set that a
+//!   pod's word names. Where a set cannot learn it, it lets that identity in nowhere.
+//! * A set's places and number are free only once its record is cleared, which a grace comes
+//!   before: no program reads what is written anew. An identity's number is given again only
+//!   after a grace, and then written in every set.
 //!
 //! A record that gives a VIP or address up to another object, and changes too, is made anew
 //! elsewhere: in place, the VIP would lead to the changed record until it moves.
 
 mod draft;
+mod finish;
 mod frontends;
+mod numbers;
+mod policies;
 mod pool;
 mod refused;
+mod scopes;
 mod services;
+mod sets;
 mod slots;
 mod workloads;
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::authz::Policy;
 use crate::check::{self, Invalid};
 use crate::layout::Map;
 use crate::step::Step;
 use crate::tables::Have;
-use crate::want::Change;
+use crate::want::{Change, Name};
 
 use draft::Draft;
 pub use refused::{Refused, Why};
@@ -101,15 +130,27 @@ pub enum PlanError {
     Stale,
 }
 
-/// The steps from `have` to what `change` says, in the order that is safe to be cut anywhere.
-/// No steps: nothing to do.
-pub fn plan(have: &Have, change: &Change) -> Result<Vec<Step>, PlanError> {
+/// What brings the tables to what a change says.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Plan {
+    /// The steps, in the order that is safe to be cut anywhere. None: nothing to write.
+    pub steps: Vec<Step>,
+    /// Policies that it does not bring in force.
+    pub refused: Vec<Refused>,
+    /// Addresses whose identity comes, goes or changes, while some policy set is in force.
+    pub sources: Vec<IpAddr>,
+    /// Policies that the tables have no room for, once it is applied.
+    pub(crate) unstored: BTreeMap<Name, Arc<Policy>>,
+}
+
+/// The steps from `have` to what `change` says.
+pub fn plan(have: &Have, change: &Change) -> Result<Plan, PlanError> {
     check::validate(change).map_err(PlanError::Invalid)?;
     plan_judged(have, change)
 }
 
 /// As [`plan`], for a change that `check::validate` found good before: it is judged once.
-pub(crate) fn plan_judged(have: &Have, change: &Change) -> Result<Vec<Step>, PlanError> {
+pub(crate) fn plan_judged(have: &Have, change: &Change) -> Result<Plan, PlanError> {
     if have.stale {
         return Err(PlanError::Stale);
     }
@@ -118,6 +159,8 @@ pub(crate) fn plan_judged(have: &Have, change: &Change) -> Result<Vec<Step>, Pla
     draft.plan_workloads()?;
     draft.plan_services()?;
     draft.plan_frontends()?;
+    draft.plan_policies();
+    draft.plan_sets();
     draft.plan_managers();
     draft.plan_settings();
     draft.check_waypoints_gone()?;

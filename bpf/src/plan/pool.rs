@@ -23,6 +23,18 @@ impl<'a> Source<'a> {
         Self { runs, taken: HashSet::new(), after: HashMap::new() }
     }
 
+    /// Whether [`Self::take`] would find a run.
+    fn has(&self, len: u32) -> bool {
+        let mut after = self.after.get(&len).copied();
+        while let Some(found) = self.runs.fit(len, after) {
+            if !self.taken.contains(&found.1) {
+                return true;
+            }
+            after = Some(found);
+        }
+        false
+    }
+
     fn take(&mut self, len: u32) -> Option<(u32, u32)> {
         loop {
             let found = self.runs.fit(len, self.after.get(&len).copied())?;
@@ -111,12 +123,16 @@ impl<'a> Pool<'a> {
 
     /// `wanted` consecutive indices, or `least` where there is no room for as many.
     pub(super) fn take_up_to(&mut self, wanted: u32, least: u32) -> (u32, u32) {
-        let room = self.rest.fit(wanted, None).is_some()
-            || self.free.runs.fit(wanted, None).is_some()
-            || self.end.saturating_add(wanted) <= self.limit
-            || self.waiting.runs.fit(wanted, None).is_some();
-        let len = if room { wanted } else { least };
+        let len = if self.has_room(wanted) { wanted } else { least };
         (self.take(len), len)
+    }
+
+    /// Whether `len` consecutive indices are there to be given.
+    pub(super) fn has_room(&self, len: u32) -> bool {
+        self.rest.fit(len, None).is_some()
+            || self.free.has(len)
+            || self.end.saturating_add(len) <= self.limit
+            || self.waiting.has(len)
     }
 
     fn runs_short(&self, len: u32) -> bool {

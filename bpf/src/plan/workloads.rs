@@ -1,9 +1,13 @@
 //! Workloads: which record each one keeps or gets, and which records are given up.
 
+use std::borrow::Cow;
+
 use super::PlanError;
 use super::draft::Draft;
+use crate::authz::Identity;
 use crate::layout::{BackendRecord, BackendWord, FrontendKey, WaypointWord};
 use crate::step::Step;
+use crate::tables::names_text;
 use crate::want::{Family, Workload};
 
 /// Whether a record is dialled at these addresses.
@@ -114,8 +118,14 @@ impl<'a> Draft<'a> {
             flags |= BackendWord::NO_ADDRESS;
         }
         let (name, name_len) = self.intern(uid);
-        let identity = workload.identity.as_deref().map(|identity| self.intern(identity));
-        let (identity, identity_len) = identity.unwrap_or_default();
+        let (identity, identity_len, who) = match workload.identity.as_deref() {
+            Some(identity) => self.identity(identity),
+            None => Default::default(),
+        };
+        let (policies, policies_len) = match workload.policies.as_slice() {
+            [] => Default::default(),
+            named => self.intern_text(Cow::Owned(names_text(named))),
+        };
         Ok(BackendRecord {
             word: BackendWord::new(workload.v4, flags),
             v6: workload.v6.map(|v6| v6.octets()).unwrap_or_default(),
@@ -125,10 +135,18 @@ impl<'a> Draft<'a> {
             identity,
             name_len,
             identity_len,
-            who: 0,
-            policies: 0,
-            policies_len: 0,
+            who,
+            policies,
+            policies_len,
         })
+    }
+
+    /// The first chunk, length and number of an identity. What is none by its text has no number:
+    /// policies take it for nobody.
+    fn identity(&mut self, identity: &'a str) -> (u32, u16, u32) {
+        let (name, len) = self.intern(identity);
+        let known = Identity::parse(identity).is_some();
+        (name, len, if known { self.numbers.of(name, identity) } else { 0 })
     }
 
     /// Marks a record dead; what refers to it goes to `to`, or goes.

@@ -26,10 +26,9 @@ use crate::layout::Limits;
 use crate::memory::MemoryKernel;
 use crate::netns::{self, NetnsError};
 use crate::pins::{self, MapsAdopted, PinsError, Root};
-use crate::plan::{PlanError, plan_judged};
+use crate::plan::{Plan, PlanError, plan_judged};
 use crate::pods::{self, Pod, PodsError};
 use crate::snapshot::{PodEntry, PodMode};
-use crate::step::Step;
 use crate::tables::{Have, ReadError};
 use crate::verify::{self, Report, VerifyError};
 use crate::want::Change;
@@ -151,8 +150,8 @@ pub fn preview(
     let (pods, left_out) = (wanted.pods().to_vec(), wanted.left_out().to_vec());
     let says_policies = wanted.says_policies();
     let change = wanted.into_change(&have)?;
-    let steps = plan_judged(&have, &change).map_err(RestoreError::Plan)?;
-    let preview = Preview::new(&have, &change, &steps, &there, pods, left_out);
+    let plan = plan_judged(&have, &change).map_err(RestoreError::Plan)?;
+    let preview = Preview::new(&have, &change, &plan.steps, &there, pods, left_out);
     Ok(Preview { keeps_policies: !says_policies, ..preview })
 }
 
@@ -228,7 +227,7 @@ fn empty(limits: &Limits) -> Result<Have, RestoreError> {
 fn tables(
     k: &mut dyn Kernel,
     place: Place<'_>,
-    first: Option<(Box<Have>, Vec<Step>)>,
+    first: Option<(Box<Have>, Plan)>,
     change: &Change,
     restored: &mut Restored,
     progress: Progress<'_>,
@@ -250,12 +249,12 @@ fn tables(
             .all(|hooks| hooks.is_empty());
     (restored.maps, restored.hooks) = (maps, hooks);
     let planned = first.filter(|_| same);
-    let (mut have, steps) = match planned {
-        Some((have, steps)) => (*have, Some(steps)),
+    let (mut have, plan) = match planned {
+        Some((have, plan)) => (*have, Some(plan)),
         None => (Have::read_locked(k).map_err(RestoreError::Tables)?, None),
     };
     have.sign(std::process::id(), clock::process_start());
-    let applied = apply::converge_judged(k, &mut have, change, steps, progress);
+    let applied = apply::converge_judged(k, &mut have, change, plan, progress);
     restored.applied = applied.map_err(RestoreError::Apply)?;
     Ok(have)
 }
@@ -298,7 +297,16 @@ fn verified(k: &mut dyn Kernel, place: Place<'_>, change: &Change) -> Result<Rep
     let mut report =
         verify::verify(k, place.root, place.cgroup, None).map_err(RestoreError::Verify)?;
     let have = Have::read_locked(k).map_err(RestoreError::Tables)?;
-    let steps = plan_judged(&have, change).map_err(RestoreError::Plan)?;
+    let Plan { steps, refused, .. } = plan_judged(&have, change).map_err(RestoreError::Plan)?;
+    for refused in refused {
+        report.findings.push(Finding {
+            severity: Severity::Error,
+            layer: "difference",
+            object: place.root.path().display().to_string(),
+            problem: refused.to_string(),
+            fix: "raise the limit that it names, then restore again".to_owned(),
+        });
+    }
     if !steps.is_empty() {
         report.findings.push(Finding {
             severity: Severity::Error,

@@ -38,7 +38,7 @@ use crate::layout::{Limits, ManagerWord, MetaRecord, SettingsWords};
 use crate::want::Name;
 
 pub use applicable::{PolicySet, Standing};
-pub(crate) use applicable::{names_text, namespace_of_uid};
+pub(crate) use applicable::{names_text, namespace_of, namespace_of_uid};
 pub(crate) use backends::Backends;
 pub(crate) use frontends::Frontends;
 pub(crate) use identities::Identities;

@@ -78,9 +78,16 @@ impl Fixture {
 
     /// Starts `kmeshd` on a mesh file with this fixture's directories.
     pub fn daemon(&self, mesh: &str, admin_port: u16, more: &[&str]) -> anyhow::Result<Daemon> {
+        let mut args = vec!["--mesh", mesh];
+        args.extend(more);
+        self.daemon_with(&args, admin_port)
+    }
+
+    /// Starts `kmeshd` with this fixture's directories and these options.
+    pub fn daemon_with(&self, more: &[&str], admin_port: u16) -> anyhow::Result<Daemon> {
         let mut command = self.command("kmeshd");
         command
-            .args(["--mesh", mesh, "--bpf-root", &self.path("bpf/kmesh")])
+            .args(["--bpf-root", &self.path("bpf/kmesh")])
             .args(["--cgroup", &self.cgroup.to_string_lossy()])
             .args(["--state-dir", &self.path("state"), "--run-dir", &self.path("run")])
             .args(["--admin", &format!("127.0.0.1:{admin_port}")])
@@ -157,7 +164,12 @@ impl Daemon {
 
     /// Anonymous resident memory in MB (10⁶ bytes).
     pub fn rss_anon_mb(&self) -> anyhow::Result<f64> {
-        let text = fs::read_to_string(format!("/proc/{}/status", self.pid()))?;
+        Self::rss_anon_mb_of(self.pid())
+    }
+
+    /// The same of any process.
+    pub fn rss_anon_mb_of(pid: u32) -> anyhow::Result<f64> {
+        let text = fs::read_to_string(format!("/proc/{pid}/status"))?;
         let kib = text
             .lines()
             .find_map(|line| line.strip_prefix("RssAnon:"))

@@ -8,6 +8,7 @@ mod authz;
 mod change;
 mod connect;
 mod fixture;
+mod istio;
 mod memory;
 mod mesh;
 mod one_by_one;
@@ -56,6 +57,7 @@ enum Group {
     Memory,
     Verbs,
     Authz,
+    Istio,
 }
 
 fn main() -> anyhow::Result<ExitCode> {
@@ -69,7 +71,7 @@ fn main() -> anyhow::Result<ExitCode> {
     let bin = exe.parent().context("own directory")?.to_owned();
     let wanted = |group| cli.only.is_empty() || cli.only.contains(&group);
     let mut report = report::Report::default();
-    let groups: [(Group, Measure); 7] = [
+    let groups: [(Group, Measure); 8] = [
         (Group::Connect, connect::measure),
         (Group::Throughput, throughput::measure),
         (Group::Restart, restart::measure),
@@ -77,6 +79,7 @@ fn main() -> anyhow::Result<ExitCode> {
         (Group::Memory, memory::measure),
         (Group::Verbs, verbs::measure),
         (Group::Authz, authz::measure),
+        (Group::Istio, istio::measure),
     ];
     for (group, measure) in groups {
         if wanted(group) {

@@ -56,6 +56,8 @@ pub struct Workload {
     pub waypoint: String,
     /// The name that stands for its addresses.
     pub hostname: String,
+    /// The policies that name it.
+    pub policies: Vec<String>,
 }
 
 /// A service.
@@ -74,7 +76,7 @@ pub struct Service {
     pub waypoint: String,
 }
 
-/// A policy without rules.
+/// A policy of one match; without any condition one that matches nothing.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Policy {
@@ -82,6 +84,14 @@ pub struct Policy {
     pub namespace: String,
     /// Its name.
     pub name: String,
+    /// Its action is DENY.
+    pub deny: bool,
+    /// Its scope is the workloads that name it, not all.
+    pub selector: bool,
+    /// Principals, whole.
+    pub principals: Vec<String>,
+    /// Destination ports.
+    pub ports: Vec<u32>,
 }
 
 fn bytes_of(ip: IpAddr) -> bytes::Bytes {
@@ -120,6 +130,7 @@ impl Workload {
             node: self.node.clone(),
             status: i32::from(self.unhealthy),
             hostname: self.hostname.clone(),
+            authorization_policies: self.policies.clone(),
             waypoint: waypoint(&self.waypoint),
             services: services
                 .map(|(name, pairs)| (name.clone(), wire::PortList { ports: ports(pairs) }))
@@ -157,9 +168,21 @@ impl Policy {
     /// Its name and its bytes.
     #[must_use]
     pub fn encode(&self) -> (String, Vec<u8>) {
+        let exact = |text: &String| security::StringMatch {
+            match_type: Some(security::string_match::MatchType::Exact(text.clone())),
+        };
+        let one = security::Match {
+            principals: self.principals.iter().map(exact).collect(),
+            destination_ports: self.ports.clone(),
+            ..security::Match::default()
+        };
+        let rules = vec![security::Rules { matches: vec![one] }];
         let policy = security::Authorization {
             name: self.name.clone(),
             namespace: self.namespace.clone(),
+            scope: if self.selector { 2 } else { 0 },
+            action: i32::from(self.deny),
+            groups: vec![security::Group { rules }],
             ..security::Authorization::default()
         };
         (format!("{}/{}", self.namespace, self.name), policy.encode_to_vec())

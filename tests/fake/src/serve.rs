@@ -216,6 +216,8 @@ impl Talk {
             let heard = &mut self.world.state().heard;
             heard.responses += 1;
             heard.resources += resources.len() as u64;
+            let bytes = resources.iter().map(bytes::Bytes::len).sum::<usize>() as u64;
+            heard.largest_response = heard.largest_response.max(bytes);
         }
         let unknown = response("type.googleapis.com/of.nobody");
         if faults.unknown_type && self.out.send(Ok(unknown)).await.is_err() {

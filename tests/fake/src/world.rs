@@ -43,6 +43,8 @@ pub struct Heard {
     pub responses: u64,
     /// Resources sent in them.
     pub resources: u64,
+    /// Bytes of the resources of the largest response.
+    pub largest_response: u64,
     /// Responses that were accepted.
     pub acks: u64,
     /// What the NACKs said, the last hundred.
