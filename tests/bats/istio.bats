@@ -48,6 +48,55 @@ teardown() {
     ctl verify
 }
 
+# ---- policies ----
+
+A=10.77.0.11:8080
+
+@test "its policies are in force, and stay while it and the daemon are away" {
+    town
+    mesh_begin
+    sed -i 's/services:/services: []/' "$W/mesh.services"
+    enrolled client
+    enrolled a
+    mesh_end
+    plane_start
+    plane_web b c
+    xds_up
+    answered_by client "$A" 3 a
+    keep_out true
+    eventually 5 refused "$A"
+    answered_by client "$WEB4" 10 b c
+    stop_bg plane KILL
+    daemon_stop KILL
+    refused "$A"
+    daemon_start --xds "$XDS"
+    eventually 5 says "nobody listens there" in_node curl -s "http://$KMESH_ADMIN/healthz/ready"
+    refused "$A"
+    # It comes back and has taken the policy away meanwhile.
+    plane_start
+    plane_web b c
+    daemon_ready 30
+    eventually 5 answered_by client "$A" 3 a
+    # Only who is named may come: the client is not.
+    plane_tell '{"set":{"policies":[{"namespace":"default","name":"only-b",
+        "principals":["cluster.local/ns/default/sa/b"]}]}}'
+    eventually 5 refused "$A"
+    plane_tell '{"set":{"remove":["default/only-b"]}}'
+    eventually 5 answered_by client "$A" 3 a
+    ctl verify
+}
+
+# keep_out DENY: the client is whom a policy of the control plane is about
+keep_out() {
+    plane_tell "{\"set\":{\"policies\":[{\"namespace\":\"default\",\"name\":\"client\",\"deny\":$1,
+        \"principals\":[\"cluster.local/ns/default/sa/client\"]}]}}"
+}
+
+# refused ADDR:PORT: every connection of the client is, at once
+refused() {
+    answered_by client "$1" 3 refused
+}
+
 # ---- it goes away ----
 
 @test "the control plane away while the daemon restarts: everything stays, and it says why" {
