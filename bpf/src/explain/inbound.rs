@@ -342,3 +342,6 @@ fn decided(reason: &Reason<'_>) -> (Option<BySaid>, String) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
