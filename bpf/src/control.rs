@@ -47,8 +47,13 @@ pub struct DaemonStatus {
     pub services: u64,
     /// Workloads that the sources name.
     pub workloads: u64,
-    /// Authorization policies that are kept and not enforced.
-    pub policies_unenforced: u64,
+    /// Authorization policies that the sources name.
+    #[serde(default)]
+    pub policies: u64,
+    /// Those that could not be brought in force as they are written, and why; what was in force
+    /// of them stays.
+    #[serde(default)]
+    pub policies_refused: Vec<String>,
     /// Pods whose connections are governed.
     pub pods_managed: u64,
     /// Pods that are enrolled and pass.

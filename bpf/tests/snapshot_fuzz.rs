@@ -49,8 +49,13 @@ services:
 workloads:
   - {uid: a, v4: 10.0.0.1, v6: "fd00::1", addresses: [10.0.0.1, "fd00::1"], identity: td/ns/n/sa/a,
      waypoint: {name: ns/way, port: 15019}}
-  - {uid: b, v4: 10.0.0.2, addresses: [10.0.0.2], isWaypoint: true}
+  - {uid: b, v4: 10.0.0.2, addresses: [10.0.0.2], isWaypoint: true, policies: [n/deny, n/way]}
   - {uid: c, v4: 10.0.0.9}
+policies:
+  - {name: deny, namespace: n, scope: WorkloadSelector, action: Deny, rules: [[[
+     {sourceIps: [10.0.0.0/8, 192.0.2.1], notDestinationPorts: [80, 443]}, {principals: [Presence]}]]]}
+  - {name: allow, namespace: n, scope: Namespace, action: Allow, dryRun: true, rules: [[[]],
+     [[{namespaces: [{Prefix: a}], serviceAccounts: [{namespace: a, serviceAccount: b}]}]]]}
 pods:
   - {cookie: 4097, uid: a, netns: /proc/7/ns/net, mode: managed}
   - {cookie: 4098, mode: bypass}

@@ -102,12 +102,11 @@ fn running(style: Style, status: &DaemonStatus, lines: &mut Vec<(&str, String)>)
             lines.push(("serves", control_plane(style, plane)));
         }
     }
-    let policies = match status.policies_unenforced {
-        0 => String::new(),
-        n => style.paint(Tone::Warn, &format!(", {n} policies NOT ENFORCED")),
-    };
-    let (services, workloads) = (status.services, status.workloads);
-    lines.push(("model", format!("{services} services, {workloads} workloads{policies}")));
+    let DaemonStatus { services, workloads, policies, .. } = status;
+    let model = format!("{services} services, {workloads} workloads, {policies} policies");
+    lines.push(("model", model));
+    let refused = status.policies_refused.iter();
+    lines.extend(refused.map(|why| ("policies", style.paint(Tone::Bad, why))));
     let writer = &status.writer;
     if let Some(seconds) = writer.last_write_seconds_ago {
         let elements = writer.last_write_elements;
@@ -166,9 +165,20 @@ fn in_kernel(style: Style, kernel: &Kernel, out: &mut dyn Write) -> io::Result<(
             ("hooks", hooks.join(", ")),
             ("pods", format!("{managed} managed, {bypassed} bypassed")),
             ("tables", format!("{services} service records, {workloads} workloads")),
+            ("policies", policies(kernel)),
             ("generation", format!("{}, layout {}", kernel.generation, kernel.layout)),
         ],
     )
+}
+
+/// How many there are, and which pods they are for.
+fn policies(kernel: &Kernel) -> String {
+    let Kernel { policies, policy_sets, pods_authorized, pods_waiting, .. } = kernel;
+    let waiting = match pods_waiting {
+        0 => String::new(),
+        n => format!(", {n} that let nobody in until theirs are in the tables"),
+    };
+    format!("{policies}, in {policy_sets} sets for {pods_authorized} pods{waiting}")
 }
 
 fn maps(style: Style, maps: &[Fill], out: &mut dyn Write) -> io::Result<()> {

@@ -157,8 +157,10 @@ impl Mesh {
         gauge(to, "kmesh_workloads_unresolved", help, odd.unresolved as u64)?;
         let help = "waypoints that are named and unknown: connections to them are refused";
         gauge(to, "kmesh_waypoints_unknown", help, odd.waypoints.len() as u64)?;
-        let help = "authorization policies that are kept and NOT enforced";
-        gauge(to, "kmesh_policies_unenforced", help, facts.policies as u64)?;
+        let help = "authorization policies that the mesh names";
+        gauge(to, "kmesh_policies", help, facts.policies as u64)?;
+        let help = "sets of policies that could not be brought in force as they are written";
+        gauge(to, "kmesh_policies_refused", help, facts.policies_refused.len() as u64)?;
         gauge(to, "kmesh_pods", "pods enrolled by this process", facts.pods as u64)?;
         let help = "pods that are managed and whose connections are NOT authorized: no hook";
         gauge(to, "kmesh_pods_without_hook", help, facts.pods_unhooked as u64)?;

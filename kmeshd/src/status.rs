@@ -125,8 +125,10 @@ pub struct Facts {
     pub snapshot_errors: u64,
     /// Services and workloads that the sources name.
     pub model: (usize, usize),
-    /// Policies that are kept and not enforced.
+    /// Authorization policies that the sources name.
     pub policies: usize,
+    /// Those that could not be brought in force as they are written, and why.
+    pub policies_refused: Vec<String>,
     /// Pods that are enrolled.
     pub pods: usize,
     /// Pods of `map_of_manager` that pass.
@@ -180,6 +182,7 @@ impl Default for Status {
             snapshot_errors: 0,
             model: (0, 0),
             policies: 0,
+            policies_refused: Vec::new(),
             pods: 0,
             pods_bypassed: 0,
             pods_managed: 0,

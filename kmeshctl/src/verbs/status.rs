@@ -13,6 +13,7 @@ use kmesh_bpf::check::{Finding, Severity};
 use kmesh_bpf::control::{self, DaemonNote, DaemonStatus};
 use kmesh_bpf::kernel::linux::Linux;
 use kmesh_bpf::last_sync::LastSync;
+use kmesh_bpf::layout::{POLICY_NONE, POLICY_WAIT};
 use kmesh_bpf::tables::Have;
 use kmesh_bpf::{attach, lock};
 use serde::Serialize;
@@ -85,6 +86,14 @@ pub struct Kernel {
     pub pods_managed: u64,
     /// Pods that are enrolled and pass.
     pub pods_bypassed: u64,
+    /// Authorization policies in the tables.
+    pub policies: u64,
+    /// Policy sets.
+    pub policy_sets: u64,
+    /// Pods that a policy set judges.
+    pub pods_authorized: u64,
+    /// Pods that let nobody in until their policies are in the tables.
+    pub pods_waiting: u64,
     /// How full the maps are.
     pub maps: Vec<Fill>,
     /// By name, summed over the CPUs.
@@ -224,6 +233,10 @@ fn in_kernel(ctx: &Context, kernel: &Linux, have: &Have) -> anyhow::Result<Kerne
     let hooks = states.iter().map(|state| (state.hook.name(), view::words(state))).collect();
     let pods = have.managers();
     let bypassed = pods.iter().filter(|(_, word)| word.bypass()).count();
+    let standing = |is: &dyn Fn(u16) -> bool| {
+        let managed = pods.iter().filter(|(_, word)| !word.bypass());
+        managed.filter(|(_, word)| is(word.policy_set())).count() as u64
+    };
     let usage = have.usage();
     let used = |map| usage.iter().find(|usage| usage.map == map).map_or(0, |usage| usage.used);
     Ok(Kernel {
@@ -235,6 +248,10 @@ fn in_kernel(ctx: &Context, kernel: &Linux, have: &Have) -> anyhow::Result<Kerne
         workloads: used(kmesh_bpf::layout::Map::Backend),
         pods_managed: (pods.len() - bypassed) as u64,
         pods_bypassed: bypassed as u64,
+        policies: have.policies().count() as u64,
+        policy_sets: have.policy_sets().count() as u64,
+        pods_authorized: standing(&|set| set != POLICY_NONE && set != POLICY_WAIT),
+        pods_waiting: standing(&|set| set == POLICY_WAIT),
         maps: usage
             .iter()
             .map(|usage| Fill { name: usage.map.name(), used: usage.used, limit: usage.limit })
