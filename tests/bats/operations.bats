@@ -93,6 +93,50 @@ said() {
     [[ $(said) == good:* ]]
 }
 
+# Endpoint a is a pod of this node; nobody but the probes of the host may connect to it.
+closed_town() {
+    town
+    mesh_begin
+    service web 10.96.0.10 fd96::10
+    enrolled client
+    enrolled a web
+    cat "$W/mesh.services" "$W/mesh.workloads" - <<END | mesh
+policies:
+  - name: no-clients
+    namespace: default
+    scope: Namespace
+    action: Allow
+    rules: [[[{principals: [{Exact: td/ns/default/sa/nobody}]}]]]
+END
+}
+
+@test "runbook: a connection is refused: who denied it?" {
+    closed_town
+    daemon_up
+    run -7 in_pod client curl -sS --http0.9 --max-time 5 http://10.77.0.11:8080/
+    eventually 5 log_says 'by="no ALLOW policy matches (default/no-clients)"'
+    follow "A connection is refused: who denied it?"
+    [[ $(said) == *default/no-clients* ]]
+}
+
+@test "runbook: denials are missing in the log" {
+    closed_town
+    daemon_up
+    for _ in 1 2 3 4 5 6 7 8; do
+        in_pod client curl -sS --http0.9 --max-time 5 http://10.77.0.11:8080/ || true
+    done
+    eventually 5 log_says 'suppressed=3'
+    follow "Denials are missing in the log"
+    jq -e '.denied == 8 and .logged == 5 and .suppressed == 3' <<<"$(said)"
+}
+
+@test "runbook: a policy is refused, or a pod denies everybody" {
+    closed_town
+    KMESH_MAX_POLICY_CHUNKS=1 daemon_up
+    follow "A policy is refused, or a pod denies everybody"
+    [[ $(said) == *auth_wait* ]]
+}
+
 @test "runbook: change something, with a way back" {
     installed
     ctl dump all -o json | jq 'del(.checksum) | .services |= map(select(.name != "shop/cart"))' \
