@@ -39,7 +39,7 @@ teardown() {
     snapshot
     run -0 ctl restore --dry-run "$UNDER_TEST"
     [[ $output == *"add service default/web port 80 (IPv4)"*"add workload c//Pod/default/a"* ]]
-    [[ $output == *"services +4 ~0 -0, workloads +2 ~0 -0, endpoints +5 -0, pods +0"* ]]
+    [[ $output == *"services +4 ~0 -0, workloads +2 ~0 -0, endpoints +5 -0, policies kept, pods +0"* ]]
     [ ! -e "$KMESH_BPF_ROOT" ]
     ctl restore "$UNDER_TEST"
     ctl dump all -o json >"$W/before.json"
