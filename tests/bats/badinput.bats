@@ -2,6 +2,8 @@
 # A bad mesh file: each mistake gives an error with line and column or the object's name, at the
 # start as well as at a reload, and the daemon keeps serving what was good.
 
+bats_require_minimum_version 1.5.0
+
 load lib
 load town
 
@@ -184,4 +186,45 @@ END
     daemon_start
     eventually 5 log_says "$W/netns/nowhere"
     eventually 5 answered_by client "$WEB4" 5 a
+}
+
+# policies DOCUMENT…: pod a of this node, and these policies in namespace default
+policies() {
+    mesh_begin
+    enrolled a
+    { cat "$W/mesh.services" "$W/mesh.workloads"; echo "policies:"; printf '  - %s\n' "$@"; } | mesh
+}
+
+@test "a policy that makes no sense is refused by its name, and the good one stays in force" {
+    local said head='namespace: default, scope: Namespace, action: Deny, rules' bad
+    town
+    policies "{name: good, $head: [[[{destinationPorts: [9]}]]]}"
+    daemon_up
+    while IFS='|' read -r bad said; do
+        policies "{name: bad, $head: [[[$bad]]]}"
+        eventually 5 log_says "policy default/bad: $said"
+    done <<'END'
+{sourceIps: [10.0.0.0/33]}|bad address range "10.0.0.0/33"
+{destinationPorts: [0]}|group 1: port 0 is no port
+{destinationPorts: [65536]}|port 65536: at most 65535
+{principals: [{Exact: ''}]}|group 1: an empty principal
+END
+    ctl dump maps kmesh_policy kmesh_auth_set -o json |
+        jq -e '[.policies[].name] == ["good"] and .policySets[0].policies == ["default/good"]'
+}
+
+@test "ten thousand principals, and a policy that selects nobody, are in force" {
+    local many
+    town
+    many=$(seq -f '{Exact: td/ns/default/sa/account-%.0f}' -s ', ' 10000)
+    policies "{name: many, namespace: default, scope: Namespace, action: Allow, rules: [[[{principals: [$many]}]]]}" \
+        "{name: nobody, namespace: default, scope: WorkloadSelector, action: Deny, rules: [[[]]]}"
+    daemon_up
+    ctl dump maps kmesh_policy -o json | jq -e '(.policies | map(.name)) == ["many", "nobody"] and
+        (.policies[0].rules[0][0][0].principals | length) == 10000'
+    ctl dump pods -o json | jq -e '.pods[0].policies == ["default/many"]'
+    run -0 ctl dump maps --policy default/nobody
+    [[ $output == *"default/nobody"*"WorkloadSelector"* ]]
+    run -1 ctl explain --from 10.77.0.12 --to 10.77.0.11:8080
+    [[ $output == *"counted as auth_denied"* ]]
 }
