@@ -170,7 +170,7 @@ links_have_no_cgroup() {
 @test "verify: an entry without directory, a directory without entry, a namespace gone" {
     left_by_daemon
     rm -r "$KMESH_BPF_ROOT/pods/$COOKIE"
-    finds warning "it has an entry in map_of_manager, but no directory"
+    finds error "it has an entry in map_of_manager, but no directory"
     ctl restore "$UNDER_TEST"
     is_good
     # shellcheck disable=SC2046 # bytes are words
