@@ -141,9 +141,9 @@ END
     local ids
     left_by_daemon
     own_program sk_lookup sk_lookup "$W/bpf/own"
-    link_netns "$W/bpf/own" a "$KMESH_BPF_ROOT/pods/$COOKIE/sk_lookup"
+    link_netns "$W/bpf/own" a "$KMESH_BPF_ROOT/pods/$COOKIE/second"
     ids=$(kernel_ids)
-    grep -q "link $(bpftool -j link show pinned "$KMESH_BPF_ROOT/pods/$COOKIE/sk_lookup" | jq .id)" <<<"$ids"
+    grep -q "link $(bpftool -j link show pinned "$KMESH_BPF_ROOT/pods/$COOKIE/second" | jq .id)" <<<"$ids"
     rm "$W/bpf/own"
     run -0 ctl purge --yes
     nothing_left "$ids"
@@ -152,7 +152,7 @@ END
     own_program sk_lookup sk_lookup "$W/bpf/own"
     link_netns "$W/bpf/own" a "$W/bpf/strange"
     run -1 ctl purge --yes
-    [[ $output == *"detach own (link "*"left: link "*"pinned at $W/bpf/strange; remove that, and it goes"* ]]
+    [[ $output == *"detach sk_lookup in netns inode "*"left: link "*"pinned at $W/bpf/strange; remove that, and it goes"* ]]
     [[ $output == *"left: program own "*"pinned at $W/bpf/own"* ]]
     rm "$W/bpf/own" "$W/bpf/strange"
     run -0 ctl purge --yes
