@@ -75,9 +75,10 @@ agree() {
         fail "$pod to $to: expected $verdict $outcome: $said"
     count_from
     got=$(dial "$pod" "$to" "${@:2}")
-    mapfile -t counts < <(jq -r '.outcomes[0] | select(.counter) | "\(.counter)=1",
+    mapfile -t counts < <(jq -r '(.outcomes[0] | select(.counter) | "\(.counter)=1",
         (select(.counter == "waypoint") | "metadata_sent=1"),
-        (select(.retried > 0) | "retried=\(.retried)")' <<<"$said")
+        (select(.retried > 0) | "retried=\(.retried)")),
+        (.inbound[:1][] | select(.counter) | "\(.counter)=1")' <<<"$said" | sort -u)
     counted "${counts[@]}"
     case $verdict in
     refused) [[ $got == "connect: Connection refused"* ]] || fail "$to: explained as refused, but: $got" ;;
