@@ -99,7 +99,7 @@ fn transact(
     applied.refused.clone_from(&plan.refused);
     let open = have.meta.generation & 1 == 1;
     if steps.is_empty() && !open {
-        have.unstored.clone_from(&plan.unstored);
+        have.remember(plan);
         return Ok(());
     }
     applied.sources.extend(&plan.sources);
@@ -108,7 +108,7 @@ fn transact(
     let mut writer = Writer { k, have, progress, total, applied };
     match writer.transaction(steps) {
         Ok(()) => {
-            have.unstored.clone_from(&plan.unstored);
+            have.remember(plan);
             Ok(())
         }
         Err(source) => {
@@ -212,7 +212,8 @@ impl Applied {
 /// After the last failure: whatever prefix was written is safe, so readers need not wait.
 fn close(k: &mut dyn Tables, have: &mut Have) {
     let closed = have.reread(k).map_err(ApplyError::Read).and_then(|()| {
-        let nothing = Plan { unstored: have.unstored.clone(), ..Plan::default() };
+        let (unstored, refused) = (have.unstored.clone(), have.refused.clone());
+        let nothing = Plan { unstored, refused, ..Plan::default() };
         if have.stale { Ok(Applied::default()) } else { apply(k, have, &nothing, &mut |_, _| {}) }
     });
     if let Err(error) = closed {
@@ -222,12 +223,17 @@ fn close(k: &mut dyn Tables, have: &mut Have) {
 }
 
 impl Have {
+    /// Keeps what is not in the tables of a plan that was applied.
+    fn remember(&mut self, plan: &Plan) {
+        self.unstored.clone_from(&plan.unstored);
+        self.refused.clone_from(&plan.refused);
+    }
+
     /// Reads everything again if a write failed part-way.
     pub fn reread(&mut self, k: &dyn Tables) -> Result<(), ReadError> {
         if self.stale {
-            let (signature, unstored) = (self.signature, std::mem::take(&mut self.unstored));
-            *self = Self::read_locked(k)?;
-            (self.signature, self.unstored) = (signature, unstored);
+            let (unstored, refused) = (self.unstored.clone(), self.refused.clone());
+            *self = Self { signature: self.signature, unstored, refused, ..Self::read_locked(k)? };
         }
         Ok(())
     }

@@ -4,6 +4,7 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use crate::authz::Policy;
 use crate::snapshot::Snapshot;
 use crate::want::{
     Change, Endpoint, Family, Kind, Mode, Name, ServiceKey, Settings, WaypointRef, describe_key,
@@ -20,6 +21,8 @@ pub(super) trait Content {
     fn settings(&self) -> Option<&Settings>;
     fn all_services(&self) -> bool;
     fn all_workloads(&self) -> bool;
+    /// Policies: what each is called, and what it says, if it is not removed.
+    fn policies(&self) -> Vec<(&str, Option<&Policy>)>;
 }
 
 /// A [`ServiceKey`].
@@ -54,6 +57,7 @@ pub(super) struct WorkloadView<'a> {
     pub(super) addresses: &'a [IpAddr],
     pub(super) waypoint: Option<&'a WaypointRef>,
     pub(super) identity: Option<&'a Name>,
+    pub(super) policies: &'a [Name],
 }
 
 impl Content for Change {
@@ -81,6 +85,7 @@ impl Content for Change {
             addresses: &workload.addresses,
             waypoint: workload.waypoint.as_ref(),
             identity: workload.identity.as_ref(),
+            policies: &workload.policies,
         });
         (uid, workload)
     }
@@ -95,6 +100,10 @@ impl Content for Change {
 
     fn all_workloads(&self) -> bool {
         self.all_workloads
+    }
+
+    fn policies(&self) -> Vec<(&str, Option<&Policy>)> {
+        self.policies.iter().map(|(name, policy)| (&**name, policy.as_deref())).collect()
     }
 }
 
@@ -123,6 +132,7 @@ impl Content for Snapshot {
             addresses: &entry.addresses,
             waypoint: entry.waypoint.as_ref(),
             identity: entry.identity.as_ref(),
+            policies: &entry.policies,
         };
         (&entry.uid, Some(workload))
     }
@@ -137,5 +147,10 @@ impl Content for Snapshot {
 
     fn all_workloads(&self) -> bool {
         true
+    }
+
+    fn policies(&self) -> Vec<(&str, Option<&Policy>)> {
+        let policies = self.policies.iter().flatten();
+        policies.map(|policy| (&*policy.name, Some(&**policy))).collect()
     }
 }

@@ -4,6 +4,7 @@
 mod compare;
 mod content;
 pub(crate) mod fields;
+mod policies;
 mod tables;
 mod validate;
 
@@ -28,7 +29,8 @@ pub enum Severity {
 pub struct Finding {
     /// How much it matters.
     pub severity: Severity,
-    /// Where it was seen: "references", "counts", "capacity", "generation", "difference"; other
+    /// Where it was seen: "references", "counts", "capacity", "generation", "difference",
+    /// "policies"; other
     /// modules add their own.
     pub layer: &'static str,
     /// The object, by name and key.

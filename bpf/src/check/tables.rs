@@ -33,14 +33,15 @@ pub fn check(have: &Have) -> Vec<Finding> {
     for (index, record) in have.backends.iter() {
         checker.backend(index, record);
     }
+    checker.policies();
     checker.managers();
     checker.usage();
     checker.findings.sort_unstable();
     checker.findings
 }
 
-struct Checker<'a> {
-    have: &'a Have,
+pub(super) struct Checker<'a> {
+    pub(super) have: &'a Have,
     findings: Vec<Finding>,
     /// Backends that services or pods lead to, once that is asked.
     used: Option<HashSet<u32>>,
@@ -54,7 +55,7 @@ fn backends_in_use(have: &Have) -> HashSet<u32> {
 }
 
 impl Checker<'_> {
-    fn say(&mut self, layer: &'static str, object: String, problem: impl Into<String>) {
+    pub(super) fn say(&mut self, layer: &'static str, object: String, problem: impl Into<String>) {
         let (severity, problem, fix) = (Severity::Error, problem.into(), SYNC.to_owned());
         self.findings.push(Finding { severity, layer, object, problem, fix });
     }
@@ -225,6 +226,7 @@ impl Checker<'_> {
     fn managers(&mut self) {
         let have = self.have;
         for (cookie, word) in &have.managers {
+            self.pods_set(&format!("pod with netns cookie {cookie}"), *word);
             let lost = word.backend().filter(|index| have.backends.get(*index).is_none());
             let problem = if word.tag() != cookie_tag(*cookie) {
                 "carries the tag of another pod: programs pass its connections".to_owned()

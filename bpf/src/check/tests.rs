@@ -1,8 +1,11 @@
 //! What a change is refused for.
 
+use std::sync::Arc;
+
 use super::validate;
+use crate::authz::{Action, Policy, Scope};
 use crate::want::{
-    Change, Endpoint, Family, Kind, Service, ServiceKey, Settings, WaypointRef, Workload,
+    Change, Endpoint, Family, Kind, Name, Service, ServiceKey, Settings, WaypointRef, Workload,
 };
 
 fn key(name: &str, kind: Kind) -> ServiceKey {
@@ -46,7 +49,17 @@ fn a_good_change_is_accepted() {
 /// Spoils a good change, and what must be said of it.
 type Spoiled = (&'static str, fn(&mut Change));
 
-const SPOILED: [Spoiled; 20] = [
+fn policy(name: &str) -> (Name, Option<Arc<Policy>>) {
+    let (scope, action) = (Scope::Global, Action::Deny);
+    let policy = Policy { name: name.into(), scope, action, dry_run: false, groups: Vec::new() };
+    (name.into(), Some(Arc::new(policy)))
+}
+
+const SPOILED: [Spoiled; 24] = [
+    ("policy ns/p: is there twice", |c| c.policies = vec![policy("ns/p"), policy("ns/p")]),
+    ("policy ns/p: calls itself ns/q", |c| c.policies = vec![("ns/p".into(), policy("ns/q").1)]),
+    ("policy p: name and namespace must not be empty", |c| c.policies = vec![policy("p")]),
+    ("workload a: a policy that it names is empty", |c| workload(c).policies = vec!["".into()]),
     ("port 0 is no port", |c| c.services[0].0.port = 0),
     ("endpoint a: port 0", |c| service(c).endpoints[0].port = 0),
     ("is there twice", |c| {

@@ -40,6 +40,7 @@ fn judge(content: &impl Content) -> Result<(), Invalid> {
     for at in 0..workloads {
         judge.workload(at);
     }
+    judge.policies();
     if let Some(settings) = content.settings() {
         judge.settings(settings);
     }
@@ -192,6 +193,9 @@ impl<'a, C: Content> Judge<'a, C> {
         if let Some(identity) = workload.identity {
             self.name(&object, "its identity", identity);
         }
+        for policy in workload.policies {
+            self.name(&object, "a policy that it names", policy);
+        }
         let dialled = workload.v4.map(IpAddr::V4).into_iter().chain(workload.v6.map(IpAddr::V6));
         for address in dialled {
             self.address(&object, address);
@@ -207,6 +211,24 @@ impl<'a, C: Content> Judge<'a, C> {
                 if workload.addresses.iter().any(|address| Family::of(*address) == family) {
                     self.waypoint(&object, waypoint, family);
                 }
+            }
+        }
+    }
+
+    fn policies(&mut self) {
+        let mut seen = HashSet::new();
+        for (name, policy) in self.content.policies() {
+            let object = || format!("policy {name}");
+            self.name(&object, "its name", name);
+            if !seen.insert(name) {
+                self.say(&object, "is there twice; keep one of them");
+            }
+            let Some(policy) = policy else { continue };
+            if &*policy.name != name {
+                self.say(&object, format!("calls itself {}; give it one name", policy.name));
+            }
+            for problem in policy.problems() {
+                self.say(&object, problem.what);
             }
         }
     }

@@ -161,6 +161,7 @@ pub(crate) fn plan_judged(have: &Have, change: &Change) -> Result<Plan, PlanErro
     draft.plan_frontends()?;
     draft.plan_policies();
     draft.plan_sets();
+    draft.carry_refused();
     draft.plan_managers();
     draft.plan_settings();
     draft.check_waypoints_gone()?;

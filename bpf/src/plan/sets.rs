@@ -88,10 +88,30 @@ impl Draft<'_> {
         self.clear_sets(&used);
     }
 
+    /// Whether every pod is asked; else what was refused before still is.
+    fn asks_all(&self) -> bool {
+        let change = self.change;
+        self.policy.changed
+            || !change.policies.is_empty()
+            || change.all_workloads
+            || change.all_policies
+    }
+
+    /// What was refused by an earlier change, and was not looked at by this one.
+    pub(super) fn carry_refused(&mut self) {
+        if !self.asks_all() {
+            for refused in &self.have.refused {
+                if !self.refused.contains(refused) {
+                    self.refused.push(refused.clone());
+                }
+            }
+        }
+    }
+
     /// What each pod, and each that is about to come, asks for.
     fn asks(&self) -> (Vec<(u64, ManagerWord, Ask)>, Vec<Ask>) {
         let (have, change) = (self.have, self.change);
-        let all = self.policy.changed || change.all_workloads || change.all_policies;
+        let all = self.asks_all();
         let placed = self.workload_at.iter().enumerate().map(|(at, index)| (*index, at));
         let placed: HashMap<u32, usize> =
             if have.managers.is_empty() { HashMap::new() } else { placed.collect() };
@@ -146,7 +166,10 @@ impl Draft<'_> {
         let wanted = match ask {
             Ask::Keep => return there,
             Ask::Wait => None,
-            Ask::List(Ok(list)) => self.resolve(list),
+            Ask::List(Ok(list)) => match self.have.sets.get(there) {
+                Some(held) if held.list.as_ref() == Some(&list) => return there,
+                _ => self.resolve(list),
+            },
             Ask::List(Err(policies)) => {
                 let refused = Refused { policies, why: Why::Unstored };
                 if !self.refused.contains(&refused) {

@@ -1,9 +1,11 @@
 //! Random states of a small world, and the changes between them.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 use proptest::prelude::*;
 
+use crate::authz::{Action, Match, Policy, Scope, StringMatch};
 use crate::want::{
     Change, Endpoint, Family, Kind, MetadataFormat, Mode, Name, Service, ServiceKey, Settings,
     WaypointRef, Workload,
@@ -188,11 +190,65 @@ fn endpoints(dice: &mut Dice<'_>, workloads: &[(Name, Option<Workload>)]) -> Vec
     endpoints
 }
 
+/// As [`state`], with authorization policies, and workloads that name some of them.
+pub(super) fn governed(rolls: &[u8]) -> Change {
+    let mut state = state(rolls);
+    let mut dice = Dice { rolls, at: 7 };
+    for at in 0..5 {
+        if dice.roll(3) > 0 {
+            let policy = policy(at, &mut dice);
+            state.policies.push((policy.name.clone(), Some(Arc::new(policy))));
+        }
+    }
+    for (_, workload) in &mut state.workloads {
+        let Some(workload) = workload else { continue };
+        let named = (0..5).filter(|_| dice.roll(2) > 0);
+        workload.policies = named.map(policy_name).collect();
+        workload.policies.sort_unstable();
+        let accounts = ["td/ns/n/sa/a", "td/ns/n/sa/b", "td/ns/m/sa/a", "td2/ns/m/sa/c"];
+        workload.identity = accounts.get(dice.roll(5)).map(|text| (*text).into());
+    }
+    state.all_policies = true;
+    state
+}
+
+fn policy_name(at: usize) -> Name {
+    format!("{}/p{at}", ["n", "m"][at % 2]).into()
+}
+
+fn policy(at: usize, dice: &mut Dice<'_>) -> Policy {
+    let name = policy_name(at);
+    let scope = [Scope::Global, Scope::Namespace, Scope::WorkloadSelector][dice.roll(3)];
+    let action = [Action::Allow, Action::Deny][dice.roll(2)];
+    let groups = (0..=dice.roll(2)).map(|_| {
+        let rules =
+            (0..=dice.roll(2)).map(|_| (0..=dice.roll(2)).map(|_| one_match(dice)).collect());
+        rules.collect()
+    });
+    let groups = groups.collect();
+    Policy { name, scope, action, dry_run: dice.roll(6) == 0, groups }
+}
+
+fn one_match(dice: &mut Dice<'_>) -> Match {
+    let mut one = Match::default();
+    let exact = |text: &str| vec![StringMatch::Exact(text.to_owned())];
+    match dice.roll(6) {
+        0 => one.namespaces.any = exact(["n", "m"][dice.roll(2)]),
+        1 => one.namespaces.none = exact(["n", "m"][dice.roll(2)]),
+        2 => one.principals.any = exact(["td/ns/n/sa/a", "td/ns/m/sa/a"][dice.roll(2)]),
+        3 => one.principals.none = vec![StringMatch::Suffix("a".to_owned())],
+        4 => one.destination_ports.any = vec![PORTS[dice.roll(2)]],
+        _ => one.source_ips.any = vec!["10.0.0.4/30".parse().expect("a range")],
+    }
+    one
+}
+
 /// What must change from `a` to `b`, and no more.
 pub(super) fn difference(a: &Change, b: &Change) -> Change {
     Change {
         services: entries(&a.services, &b.services),
         workloads: entries(&a.workloads, &b.workloads),
+        policies: entries(&a.policies, &b.policies),
         settings: b.settings.clone().filter(|_| a.settings != b.settings),
         all_services: false,
         all_workloads: false,

@@ -1,6 +1,7 @@
 //! Authorization by name: the policies, what applies to whom, who an address is. Everything that
 //! shows, restores or judges policies asks here.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -41,9 +42,10 @@ pub(crate) fn namespace_of_uid(uid: &str) -> Option<&str> {
     rest.split_once('/').map(|(namespace, _)| namespace)
 }
 
-/// Names of policies as a workload's record leads to them.
+/// Names of policies as a workload's record leads to them: sorted, each once.
 pub(crate) fn names_text(names: &[Name]) -> String {
-    serde_json::to_string(names).unwrap_or_default()
+    let names: BTreeSet<&Name> = names.iter().collect();
+    serde_json::to_string(&names).unwrap_or_default()
 }
 
 impl Have {

@@ -35,6 +35,7 @@ use std::sync::Arc;
 use crate::authz::Policy;
 use crate::kernel::KernelError;
 use crate::layout::{Limits, ManagerWord, MetaRecord, SettingsWords};
+use crate::plan::Refused;
 use crate::want::Name;
 
 pub use applicable::{PolicySet, Standing};
@@ -47,7 +48,7 @@ pub(crate) use names::{Names, chunks_of, is_name, name_at, split, text_at};
 pub(crate) use policies::Policies;
 pub(crate) use runs::Runs;
 pub(crate) use services::{Place, Services};
-pub(crate) use sets::{Sets, list_text};
+pub(crate) use sets::{Held, Sets, list_text};
 pub(crate) use slots::Slots;
 pub use views::Usage;
 pub(crate) use views::{
@@ -103,6 +104,8 @@ pub struct Have {
     pub(crate) identities: Identities,
     /// Policies that the tables had no room for: what they would apply to is not let in.
     pub(crate) unstored: BTreeMap<Name, Arc<Policy>>,
+    /// What the last change that looked at it could not bring in force.
+    pub(crate) refused: Vec<Refused>,
     pub(crate) consistency: Consistency,
     /// A write failed part-way: the mirror may differ from the maps.
     pub(crate) stale: bool,

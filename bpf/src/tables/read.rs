@@ -92,6 +92,7 @@ impl Have {
             sets,
             identities,
             unstored: BTreeMap::new(),
+            refused: Vec::new(),
             consistency: copy.consistency,
             stale: false,
             signature: (copy.meta.writer_pid, copy.meta.writer_start),

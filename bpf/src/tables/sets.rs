@@ -117,6 +117,7 @@ impl Sets {
         self.words[index as usize] = word;
         let set = self.by_word.range(..=index).next_back();
         if let Some(held) = set.and_then(|(_, number)| self.held.get_mut(number))
+            && index - held.record.words < held.record.words_room
             && let Some(made) = &mut held.made
         {
             made.words = made.words.max(index - held.record.words + 1);
@@ -127,6 +128,7 @@ impl Sets {
     pub(crate) fn write_chunk(&mut self, index: u32) {
         let set = self.by_chunk.range(..=index).next_back();
         if let Some(held) = set.and_then(|(_, number)| self.held.get_mut(number))
+            && index - held.record.chunks < held.record.chunks_room
             && let Some(made) = &mut held.made
         {
             made.chunks = made.chunks.max(index - held.record.chunks + 1);
