@@ -6,6 +6,8 @@
 //! tables (that is [`crate::plan`]), and never undoes: after a failure the tables are read and
 //! planned again.
 
+mod bytes;
+
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -17,6 +19,8 @@ use crate::plan::{Plan, PlanError, Refused, plan_judged};
 use crate::step::Step;
 use crate::tables::{Consistency, Have, ReadError};
 use crate::want::Change;
+
+use bytes::{alike, bytes_of, map, reaching};
 
 /// What an application cost, and whom it concerned.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -213,7 +217,7 @@ impl Applied {
 fn close(k: &mut dyn Tables, have: &mut Have) {
     let closed = have.reread(k).map_err(ApplyError::Read).and_then(|()| {
         let (unstored, refused) = (have.unstored.clone(), have.refused.clone());
-        let nothing = Plan { unstored, refused, ..Plan::default() };
+        let nothing = Plan { refused, unstored, ..Plan::default() };
         if have.stale { Ok(Applied::default()) } else { apply(k, have, &nothing, &mut |_, _| {}) }
     });
     if let Err(error) = closed {
@@ -338,87 +342,4 @@ impl Writer<'_> {
         self.applied.calls += calls;
         (self.progress)(self.applied.elements, self.total);
     }
-}
-
-/// Which map a step writes.
-fn map(step: &Step) -> Map {
-    match step {
-        Step::Grace => Map::Meta,
-        Step::Name { .. } => Map::Names,
-        Step::Backend { .. } => Map::Backend,
-        Step::Slot { .. } => Map::Endpoint,
-        Step::Service { .. } => Map::Service,
-        Step::Frontend { .. } | Step::RemoveFrontend { .. } => Map::Frontend,
-        Step::Manager { .. } => Map::Manager,
-        Step::Policy { .. } => Map::Policy,
-        Step::AuthWord { .. } => Map::AuthWord,
-        Step::AuthChunk { .. } => Map::AuthBits,
-        Step::AuthSet { .. } => Map::AuthSet,
-        Step::Setting { .. } => Map::Settings,
-    }
-}
-
-/// Whether two steps can share a call.
-fn alike(one: &Step, next: &Step) -> bool {
-    std::mem::discriminant(one) == std::mem::discriminant(next)
-}
-
-/// Keys and values of steps, one after another.
-fn bytes_of(steps: &[Step]) -> (Vec<u8>, Vec<u8>) {
-    let (mut keys, mut values) = (Vec::new(), Vec::new());
-    for step in steps {
-        let mut put = |key: &[u8], value: &[u8]| {
-            keys.extend_from_slice(key);
-            values.extend_from_slice(value);
-        };
-        match step {
-            Step::Grace => {}
-            Step::Name { chunk, bytes } => put(&chunk.to_ne_bytes(), &bytes.0),
-            Step::Backend { index, record } => {
-                put(&index.to_ne_bytes(), bytemuck::bytes_of(record));
-            }
-            Step::Slot { index, word } => put(&index.to_ne_bytes(), bytemuck::bytes_of(word)),
-            Step::Service { index, record } => {
-                put(&index.to_ne_bytes(), bytemuck::bytes_of(record));
-            }
-            Step::Frontend { key, word } => {
-                put(bytemuck::bytes_of(key), bytemuck::bytes_of(word));
-            }
-            Step::RemoveFrontend { key } => put(bytemuck::bytes_of(key), &[]),
-            Step::Manager { cookie, word } => {
-                put(&cookie.to_ne_bytes(), bytemuck::bytes_of(word));
-            }
-            Step::Policy { index, record } => {
-                put(&index.to_ne_bytes(), bytemuck::bytes_of(record));
-            }
-            Step::AuthWord { index, word } => put(&index.to_ne_bytes(), &word.to_ne_bytes()),
-            Step::AuthChunk { index, chunk } => {
-                put(&index.to_ne_bytes(), bytemuck::bytes_of(chunk));
-            }
-            Step::AuthSet { set, record, .. } => {
-                put(&u32::from(*set).to_ne_bytes(), bytemuck::bytes_of(&**record));
-            }
-            Step::Setting { index, word } => put(&index.to_ne_bytes(), &word.to_ne_bytes()),
-        }
-    }
-    (keys, values)
-}
-
-/// The meta record with ends that cover every index in `steps`.
-fn reaching(mut meta: MetaRecord, steps: &[Step]) -> MetaRecord {
-    for step in steps {
-        let (end, index) = match step {
-            Step::Name { chunk, .. } => (&mut meta.names_end, *chunk),
-            Step::Backend { index, .. } => (&mut meta.backends_end, *index),
-            Step::Slot { index, .. } => (&mut meta.endpoints_end, *index),
-            Step::Service { index, record } => {
-                let slots = record.word.base() + record.capacity;
-                meta.endpoints_end = meta.endpoints_end.max(slots);
-                (&mut meta.services_end, *index)
-            }
-            _ => continue,
-        };
-        *end = (*end).max(index + 1);
-    }
-    meta
 }

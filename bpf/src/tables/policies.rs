@@ -89,7 +89,7 @@ impl Policies {
 
     /// The policies in force, by name.
     pub(crate) fn in_force(&self) -> impl Iterator<Item = (u32, &Arc<Policy>)> {
-        self.by_name.iter().filter_map(|(_, versions)| {
+        self.by_name.values().filter_map(|versions| {
             let index = versions.iter().copied().find(|index| self.is_current(*index))?;
             Some((index, self.get(index)?))
         })
@@ -128,9 +128,9 @@ impl Policies {
             & names.retain_text(record.text, record.text_len);
         let text = names.text(record.text, record.text_len).filter(|_| held);
         let policy = text.and_then(|text| Policy::from_text(text).ok());
-        let named =
+        let is_it =
             |policy: &Policy| names.text(record.name, record.name_len) == Some(&*policy.name);
-        match policy.filter(named) {
+        match policy.filter(is_it) {
             Some(policy) => {
                 self.unreadable.remove(&index);
                 self.by_name.entry(policy.name.clone()).or_default().insert(index);
