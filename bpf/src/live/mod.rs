@@ -130,7 +130,6 @@ impl<'a> Round<'a> {
 
     /// Judges the inbound connections of a pod; with `from`, only those from these addresses. What
     /// is denied is ended.
-    #[expect(clippy::implicit_hasher, reason = "the daemon's own set")]
     pub fn pod(
         &mut self,
         k: &mut dyn Kernel,

@@ -5,7 +5,7 @@ use super::*;
 use crate::apply::converge;
 use crate::authz::{Identity, compile};
 use crate::explain::{Admission, Protocol};
-use crate::kernel::{Put, Tables as _};
+use crate::kernel::Put;
 use crate::layout::{Limits, NAME_CHUNK, PolicyRecord};
 use crate::memory::MemoryKernel;
 use crate::tables::Have;
