@@ -2,6 +2,7 @@
 //! nobody accepts and namespaces that end leave it empty. `KMESH_LIVE_CONNECTIONS` says how many;
 //! `just proof-live` has a million.
 
+mod livepod;
 mod wire;
 mod world;
 
@@ -9,80 +10,12 @@ use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use kmesh_bpf::kernel::linux::Linux;
-use kmesh_bpf::kernel::{Put, Tables};
-use kmesh_bpf::layout::{COUNTERS, ConnectionKey, LiveRecord, LiveWhy, ManagerWord, Map};
-use kmesh_bpf::netns;
+use kmesh_bpf::layout::{LiveWhy, ManagerWord};
+use livepod::{POD, Pod, SET};
 use rustix::net::sockopt::set_socket_linger;
 use wire::{Wire, ip};
-use world::World;
-
-const SET: u16 = 3;
-const POD: [&str; 4] = ["10.9.1.2:7000", "10.9.1.3:7000", "[fd09::2]:7000", "[fd09::3]:7000"];
-
-struct Pod {
-    world: World,
-    k: Linux,
-    wire: Wire,
-    cookie: u64,
-}
-
-impl Pod {
-    /// A pod that has a policy set; nothing judges here, so everybody gets in.
-    fn new() -> Self {
-        let (world, wire) = (World::new(), Wire::new());
-        let (k, ..) = world.start();
-        let cookie = netns::cookie_of(&wire.path(1)).expect("the pod's cookie");
-        let mut pod = Self { world, k, wire, cookie };
-        pod.word(SET, ManagerWord::MANAGED);
-        pod
-    }
-
-    fn word(&mut self, set: u16, flags: u8) {
-        let word = ManagerWord::new(self.cookie, None, set, flags);
-        let (key, value) = (self.cookie.to_ne_bytes(), bytemuck::bytes_of(&word));
-        self.k.update(Map::Manager, &key, value, Put::Any).expect("the pod's word");
-    }
-
-    fn notes(&self) -> Vec<(ConnectionKey, LiveRecord)> {
-        notes(&self.k)
-    }
-
-    fn wait_empty(&self) {
-        let begun = Instant::now();
-        while !self.notes().is_empty() {
-            let left = self.notes();
-            assert!(begun.elapsed() < Duration::from_mins(3), "{} left: {left:x?}", left.len());
-            std::thread::sleep(Duration::from_millis(100));
-        }
-    }
-
-    fn full(&self) -> u64 {
-        let counter = COUNTERS.iter().find(|of| of.name == "live_full").expect("a counter");
-        self.k.lookup_per_cpu(Map::Stats, counter.index).expect("read").iter().sum()
-    }
-
-    fn listen(&self) -> TcpListener {
-        self.wire.inside(1, || TcpListener::bind("[::]:7000").expect("listen"))
-    }
-
-    fn dial(&self, to: &str) -> TcpStream {
-        let to: SocketAddr = to.parse().expect("an address");
-        self.wire.inside(0, || TcpStream::connect(to).expect("connect"))
-    }
-}
-
-fn notes(k: &Linux) -> Vec<(ConnectionKey, LiveRecord)> {
-    let mut notes = Vec::new();
-    k.scan(Map::Tuple, 0, &mut |keys, values| {
-        let keys = keys.chunks_exact(48).map(bytemuck::pod_read_unaligned);
-        notes.extend(keys.zip(values.chunks_exact(16).map(bytemuck::pod_read_unaligned)));
-    })
-    .expect("read map_of_tuple");
-    notes
-}
 
 fn wanted() -> usize {
     let said = std::env::var("KMESH_LIVE_CONNECTIONS").ok();

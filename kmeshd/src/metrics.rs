@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Mutex;
 
 use kmesh_bpf::denials;
-use kmesh_bpf::layout::COUNTERS;
+use kmesh_bpf::layout::{COUNTERS, RevokedReason};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder};
 use prometheus_client::metrics::MetricType;
@@ -108,6 +108,7 @@ impl Collector for Mesh {
         self.model(to, &facts)?;
         Self::control_plane(to, &facts.xds)?;
         Self::denials(to, &facts)?;
+        Self::live(to, &facts)?;
         Self::maps(to, &facts)?;
         self.process(to, &facts)
     }
@@ -184,6 +185,17 @@ impl Mesh {
         let resources = resources.into_iter().map(|(kind, n)| (kind, to_f64(n as u64)));
         let help = "resources that the control plane names";
         gauges(to, "kmesh_xds_resources", help, "kind", resources)
+    }
+
+    fn live(to: &mut DescriptorEncoder, facts: &Facts) -> Encoded {
+        let help = "inbound connections that were judged again";
+        counter(to, "kmesh_live_judged", help, facts.live.judged)?;
+        let ended = |reason| facts.live.ended.get(&reason).copied().unwrap_or_default();
+        let reasons = RevokedReason::ALL.into_iter().map(|one| (one.name(), ended(one)));
+        let help = "live connections that were ended: policies deny them by now";
+        counters(to, "kmesh_live_ended", help, "reason", reasons)?;
+        let help = "times that a pod's live connections could not be listed, judged or ended";
+        counter(to, "kmesh_live_errors", help, facts.live.errors)
     }
 
     fn denials(to: &mut DescriptorEncoder, facts: &Facts) -> Encoded {

@@ -1,13 +1,14 @@
 //! What the daemon knows of itself: written by the threads that do the work, read by admin.
 //! Nothing is decided by it.
 
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::denials::DenialFacts;
 use crate::desired::Oddities;
 use kmesh_bpf::apply::Applied;
-use kmesh_bpf::layout::COUNTERS;
+use kmesh_bpf::layout::{COUNTERS, RevokedReason};
 use kmesh_bpf::tables::Usage;
 use rustix::time::{ClockId, clock_gettime};
 
@@ -86,6 +87,17 @@ pub struct XdsFacts {
     pub policies: usize,
 }
 
+/// What became of live connections.
+#[derive(Clone, Debug, Default)]
+pub struct LiveFacts {
+    /// Connections that were judged again.
+    pub judged: u64,
+    /// Those that were ended, by reason.
+    pub ended: BTreeMap<RevokedReason, u64>,
+    /// Pods whose connections could not be listed, judged or ended.
+    pub errors: u64,
+}
+
 /// Facts for admin and metrics.
 #[derive(Clone, Debug)]
 pub struct Facts {
@@ -141,6 +153,8 @@ pub struct Facts {
     pub pods_waiting: Vec<String>,
     /// Connections that were denied, as far as they were told.
     pub denials: DenialFacts,
+    /// Live connections.
+    pub live: LiveFacts,
     /// How full the maps are.
     pub usage: Vec<Usage>,
     /// `kmesh_stats`, summed over CPUs, by index.
@@ -189,6 +203,7 @@ impl Default for Status {
             pods_unhooked: 0,
             pods_waiting: Vec::new(),
             denials: DenialFacts::default(),
+            live: LiveFacts::default(),
             usage: Vec::new(),
             counters: Vec::new(),
         }))

@@ -29,7 +29,8 @@ use crate::layout::{
     RevokedRecord,
 };
 use crate::netns::NetnsError;
-use crate::pods::Record;
+use crate::pods::{PodsError, Record};
+use crate::tables::Have;
 use crate::want::Name;
 use inbound::{Ends, Inbound};
 
@@ -62,6 +63,15 @@ pub enum LiveError {
     /// The host's own namespace could not be looked at.
     #[error("look at the host's own network namespace")]
     Host(#[source] NetnsError),
+    /// The pod's record could not be read.
+    #[error("{op}")]
+    Pod {
+        /// What was attempted, on which pod.
+        op: String,
+        /// Why not.
+        #[source]
+        source: PodsError,
+    },
     /// This kernel cannot end sockets.
     #[error(
         "end live connections of pod {uid} that policies deny: this kernel has no SOCK_DESTROY \
@@ -105,6 +115,16 @@ pub trait Says {
     fn identity(&self, address: IpAddr) -> Option<Identity>;
 }
 
+impl Says for Have {
+    fn policies(&self, set: u16) -> Vec<Arc<Policy>> {
+        self.set_policies(set)
+    }
+
+    fn identity(&self, address: IpAddr) -> Option<Identity> {
+        self.identity_of(address).and_then(|name| Identity::parse(&name))
+    }
+}
+
 /// One round of judging: the notes are read once, the host's sockets when first asked for.
 pub struct Round<'a> {
     says: &'a dyn Says,
@@ -120,12 +140,6 @@ impl<'a> Round<'a> {
             notes.entry(key.cookie).or_default().insert(key, note);
         }
         Ok(Self { says, notes, host: None })
-    }
-
-    /// Pods that have live connections from one of these addresses, as far as they are noted.
-    #[must_use]
-    pub fn noted(&self, cookie: u64) -> usize {
-        self.notes.get(&cookie).map_or(0, HashMap::len)
     }
 
     /// Judges the inbound connections of a pod; with `from`, only those from these addresses. What

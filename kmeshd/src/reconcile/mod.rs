@@ -12,6 +12,7 @@ mod hooks;
 mod inspect;
 mod keep;
 mod layers;
+mod live;
 mod names;
 mod pods;
 mod start;
@@ -41,6 +42,7 @@ use crate::sources::mesh_file::MeshFileError;
 use crate::status::Status;
 use keep::Keeper;
 use layers::Layers;
+use live::Live;
 use pods::Pods;
 pub use start::{Adopted, Start, StartError};
 
@@ -116,6 +118,7 @@ pub struct Writer<K> {
     names: watch::Sender<Wanted>,
     have: Have,
     pods: Pods,
+    live: Live,
     keeper: Keeper,
     status: Arc<Status>,
     tokens: Tokens,
@@ -161,7 +164,7 @@ impl<K: Kernel> Writer<K> {
 
     fn wait(&self) -> Duration {
         let now = Instant::now();
-        let soonest = [self.due, self.keeper.due()].into_iter().flatten().min();
+        let soonest = [self.due, self.keeper.due(), self.live.due()].into_iter().flatten().min();
         let wait = soonest.map_or(TICK, |at| at.saturating_duration_since(now).min(TICK));
         self.held.map_or(wait, |held| wait.max(held.saturating_duration_since(now)))
     }
@@ -269,6 +272,7 @@ impl<K: Kernel> Writer<K> {
         }
         let (root, readiness) = (&self.place.root, &self.tokens.readiness);
         self.pods.watch_hooks(&mut self.k, root, readiness, &self.status);
+        self.live.work(&mut self.k, &self.place.root, &self.have, &self.status);
         if std::mem::take(&mut self.unverified) {
             self.verify();
         }
@@ -284,6 +288,7 @@ impl<K: Kernel> Writer<K> {
         match converge(&mut self.k, &mut self.have, &change, &mut |_, _| {}) {
             Ok(applied) => {
                 self.pods.follow(&change);
+                self.live.follow(&applied);
                 drop(change);
                 self.tell(&applied, began);
                 self.tell_refused(&applied);

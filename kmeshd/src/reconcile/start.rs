@@ -24,7 +24,7 @@ use tracing::{error, info, warn};
 use super::hooks;
 use super::keep::{Keeper, Last};
 use super::pods::Pods;
-use super::{Awaited, BACKOFF, INSPECT, Layers, Tokens, Writer};
+use super::{Awaited, BACKOFF, INSPECT, Layers, Live, Tokens, Writer};
 use crate::config::Place;
 use crate::desired::{Desired, Here, Oddities};
 use crate::resolve::Wanted;
@@ -118,6 +118,7 @@ impl Start {
             desired: Desired::new(self.here),
             have,
             pods: Pods::default(),
+            live: Live::default(),
             keeper,
             status: self.status,
             tokens: self.tokens,
