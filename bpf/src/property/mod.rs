@@ -216,6 +216,7 @@ fn state_of_nothing() -> Change {
         settings: Some(crate::want::Settings::default()),
         all_services: true,
         all_workloads: true,
+        all_policies: true,
         ..Change::default()
     }
 }

@@ -114,6 +114,7 @@ pub(super) fn state(rolls: &[u8]) -> Change {
         settings: Some(settings),
         all_services: true,
         all_workloads: true,
+        all_policies: true,
         ..Change::default()
     }
 }
@@ -208,7 +209,6 @@ pub(super) fn governed(rolls: &[u8]) -> Change {
         let accounts = ["td/ns/n/sa/a", "td/ns/n/sa/b", "td/ns/m/sa/a", "td2/ns/m/sa/c"];
         workload.identity = accounts.get(dice.roll(5)).map(|text| (*text).into());
     }
-    state.all_policies = true;
     state
 }
 
