@@ -170,7 +170,7 @@ impl Teller {
 
     fn lost_so_far(&self) -> u64 {
         let cpus = self.k.lookup_per_cpu(Map::Stats, lost_counter());
-        cpus.map(|cpus| cpus.iter().sum()).unwrap_or(self.lost)
+        cpus.map_or(self.lost, |cpus| cpus.iter().sum())
     }
 }
 

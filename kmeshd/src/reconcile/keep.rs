@@ -46,7 +46,7 @@ struct LastSnapshot {
 #[derive(Debug)]
 pub(super) enum Last {
     /// It is there and of this node.
-    Snapshot(Snapshot),
+    Snapshot(Box<Snapshot>),
     /// There is none.
     None,
     /// It is there and of no use.
@@ -128,7 +128,7 @@ impl Keeper {
             Snapshot::parse(&text, &path.display().to_string());
         match parsed {
             Ok(snapshot) if snapshot.about.node.as_ref() == Some(&self.node) => {
-                Last::Snapshot(snapshot)
+                Last::Snapshot(Box::new(snapshot))
             }
             Ok(snapshot) => {
                 let node = snapshot.about.node.unwrap_or_default();

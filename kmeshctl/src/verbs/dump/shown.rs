@@ -47,6 +47,7 @@ pub struct Tables<'a> {
 }
 
 /// Everything that a dump may show; what is not asked for is left out.
+#[expect(clippy::struct_excessive_bools, reason = "each is a list of its own")]
 #[derive(Debug, Default)]
 pub struct Shown<'a> {
     /// The layout's version.
