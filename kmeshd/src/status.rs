@@ -11,6 +11,7 @@ use kmesh_bpf::apply::Applied;
 use kmesh_bpf::layout::{COUNTERS, RevokedReason};
 use kmesh_bpf::tables::Usage;
 use rustix::time::{ClockId, clock_gettime};
+use tracing::error;
 
 /// How long the writer may be silent before the daemon is taken for hung.
 const SILENCE: Duration = Duration::from_secs(30);
@@ -215,6 +216,16 @@ impl Status {
     pub fn facts(&self) -> MutexGuard<'_, Facts> {
         // Numbers are whole after any panic, and a panic ends the process anyway.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says which policies are not in force as they are written, each time that changes.
+    pub fn note_refused(&self, applied: &Applied) {
+        let refused: Vec<String> = applied.refused.iter().map(ToString::to_string).collect();
+        let mut facts = self.facts();
+        for why in refused.iter().filter(|why| !facts.policies_refused.contains(why)) {
+            error!("{why}");
+        }
+        facts.policies_refused = refused;
     }
 
     /// The writer is at work.

@@ -70,7 +70,7 @@ pub enum LiveError {
         op: String,
         /// Why not.
         #[source]
-        source: PodsError,
+        source: Box<PodsError>,
     },
     /// This kernel cannot end sockets.
     #[error(

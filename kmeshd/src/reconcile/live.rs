@@ -219,7 +219,8 @@ fn judge(
     from: Option<&HashSet<IpAddr>>,
 ) -> Result<(String, Judged), LiveError> {
     let op = || format!("judge the live connections of netns cookie {cookie}");
-    let pod = pods::one(&*k, root, cookie).map_err(|source| LiveError::Pod { op: op(), source })?;
+    let pod = pods::one(&*k, root, cookie)
+        .map_err(|source| LiveError::Pod { op: op(), source: Box::new(source) })?;
     let judged = round.pod(k, &pod, from)?;
     Ok((pod.uid.unwrap_or_else(|| cookie.to_string()), judged))
 }

@@ -291,7 +291,7 @@ impl<K: Kernel> Writer<K> {
                 self.live.follow(&applied);
                 drop(change);
                 self.tell(&applied, began);
-                self.tell_refused(&applied);
+                self.status.note_refused(&applied);
                 self.due = None;
                 self.backoff = BACKOFF.0;
                 let mut facts = self.status.facts();
@@ -331,16 +331,6 @@ impl<K: Kernel> Writer<K> {
             ms = began.elapsed().as_millis(),
             "the tables say what the sources say"
         );
-    }
-
-    /// Says which policies are not in force as they are written, each time that changes.
-    fn tell_refused(&self, applied: &Applied) {
-        let refused: Vec<String> = applied.refused.iter().map(ToString::to_string).collect();
-        let mut facts = self.status.facts();
-        for why in refused.iter().filter(|why| !facts.policies_refused.contains(why)) {
-            error!("{why}");
-        }
-        facts.policies_refused = refused;
     }
 
     fn failed(&mut self, why: &ApplyError) {

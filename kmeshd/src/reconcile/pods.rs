@@ -91,7 +91,7 @@ impl Pods {
                 Err(why) => self.wait_for(&pod, why),
             }
         }
-        self.enrol_all(k, root, have, found);
+        self.enrol_all(k, root, have, found, status);
         self.sweep(k, root, have);
         let mut facts = status.facts();
         facts.pods = self.enrolled.len();
@@ -147,15 +147,19 @@ impl Pods {
         root: &Root,
         have: &mut Have,
         found: Vec<(Pod, (Stamp, PathBuf))>,
+        status: &Status,
     ) {
         if found.is_empty() {
             return;
         }
         let pods = found.iter().map(|(pod, _)| pod.uid.clone()).collect();
         let change = Change { pods, ..Change::default() };
-        if let Err(why) = converge(k, have, &change, &mut |_, _| {}) {
-            let why = format!("its policies are not in the tables: {}", crate::chain(&why));
-            return found.iter().for_each(|(pod, _)| self.wait_for(pod, why.clone()));
+        match converge(k, have, &change, &mut |_, _| {}) {
+            Ok(applied) => status.note_refused(&applied),
+            Err(why) => {
+                let why = format!("its policies are not in the tables: {}", crate::chain(&why));
+                return found.iter().for_each(|(pod, _)| self.wait_for(pod, why.clone()));
+            }
         }
         for (pod, place) in found {
             match self.enrol(k, root, have, &pod, place) {
