@@ -88,13 +88,7 @@ impl Live {
         let any = words.iter().any(|(_, word)| governed(word));
         let from = if by_source { std::mem::take(&mut self.sources) } else { HashSet::new() };
         self.sources_at = self.sources_at.filter(|_| !by_source);
-        // What was decided before the change is a socket after this.
-        let round = if any { k.grace() } else { Ok(()) };
-        let round = round.map_err(|source| LiveError::Kernel {
-            op: "judge live connections".to_owned(),
-            source,
-        });
-        let mut round = match round.and_then(|()| Round::begin(&*k, have)) {
+        let mut round = match begin(k, have, any) {
             Ok(round) => round,
             Err(why) => return self.postpone(&words, &why, status),
         };
@@ -209,6 +203,15 @@ impl Live {
 /// The policy set by which a word governs.
 fn set_of(word: ManagerWord) -> u16 {
     if word.bypass() { POLICY_NONE } else { word.policy_set() }
+}
+
+/// What was decided before the change is a socket after this.
+fn begin<'a>(k: &mut dyn Kernel, have: &'a Have, governed: bool) -> Result<Round<'a>, LiveError> {
+    let failed = |source| LiveError::Kernel { op: "judge live connections".to_owned(), source };
+    if governed {
+        k.grace().map_err(failed)?;
+    }
+    Round::begin(&*k, have)
 }
 
 fn judge(
