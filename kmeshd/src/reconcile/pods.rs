@@ -56,10 +56,13 @@ impl Pods {
         self.all = true;
     }
 
-    /// The tables changed: a pod's record may name its workload now, if that is among them.
+    /// The tables changed: a pod's record may name its workload now, if that is among them; what
+    /// applies to a pod that the model does not know may be something else.
     pub(super) fn follow(&mut self, change: &Change) {
         let known = |uid: &Name| self.wanted.iter().any(|pod| pod.uid == *uid);
-        self.all |= change.all_workloads || change.workloads.iter().any(|(uid, _)| known(uid));
+        self.all |= change.all_workloads
+            || !change.policies.is_empty()
+            || change.workloads.iter().any(|(uid, _)| known(uid));
     }
 
     /// Enrols what is new or has moved, and removes what is gone. Only after the source's first
