@@ -128,6 +128,72 @@ yaml_without() {
     ctl dump all -o json | cmp - "$W/good.json"
 }
 
+# ---- policies ----
+
+# The snapshot in UNDER_TEST with these policies (JSON) instead.
+with_policies() {
+    jq --argjson policies "$1" '.policies = $policies | del(.checksum)' "$UNDER_TEST"
+}
+
+# policy NAME ACTION RULES: as JSON, of namespace default
+policy() {
+    jq -nc --arg name "$1" --arg action "$2" --argjson rules "$3" \
+        '{name: $name, namespace: "default", scope: "Namespace", action: $action, rules: $rules}'
+}
+
+# gets POD TEXT [PORT]: what the pod's connections to pod a come to
+gets() {
+    says "$2" names "$1" "10.77.0.11:${3-8080}" 1
+}
+
+@test "a snapshot with policies: restored, they decide, here and on an empty place" {
+    left_by_daemon
+    pod client 10.77.0.2
+    pod other 10.77.0.3
+    serve a served 8080 8081
+    gets client served
+    with_policies "[$(policy no-client Deny '[[[{"sourceIps": ["10.77.0.2/32"]}]]]')]" >"$W/closed.json"
+    run -0 ctl restore --dry-run "$W/closed.json"
+    [[ $output == *"add policy default/no-client"*"policies +1 ~0 -0"* ]]
+    gets client served
+    run -0 ctl restore "$W/closed.json"
+    gets client refused
+    gets other served
+    is_good --against "$W/closed.json"
+    ctl dump all -o json >"$W/dumped.json"
+    ctl purge --yes
+    gets client served
+    ctl restore "$W/dumped.json"
+    gets client refused
+    gets other served
+    is_good --against "$W/dumped.json"
+}
+
+@test "restore --only policies and policy=NAME take nothing else" {
+    left_by_daemon
+    pod client 10.77.0.2
+    serve a served 8080 8081
+    with_policies "[$(policy one Deny '[[[{"destinationPorts": [8080]}]]]'),
+        $(policy two Deny '[[[{"destinationPorts": [8081]}]]]')]" |
+        jq '.services |= map(select(.family == "ipv6")) | .settings.exemptPorts = [22]' >"$W/closed.json"
+    ctl restore --only policy=default/two "$W/closed.json"
+    gets client served
+    gets client refused 8081
+    ctl restore --only policies "$W/closed.json"
+    gets client refused
+    gets client refused 8081
+    ctl dump all -o json | jq -e '(.policies | map(.name)) == ["one", "two"] and .settings.exemptPorts == []
+        and (.services | length == 2)'
+    ctl restore --only policies "$UNDER_TEST"
+    gets client served
+    gets client served 8081
+    run -2 ctl restore --only policy=default/none "$W/closed.json"
+    [[ $output == *"policy default/none is neither in the snapshot nor in the tables"* ]]
+    is_good --against "$UNDER_TEST"
+}
+
+# ---- pods ----
+
 @test "pods whose namespace is gone, or of another boot, are left out and listed" {
     left_by_daemon
     ctl purge --yes

@@ -96,6 +96,41 @@ nothing_pending() {
     [ -z "$(find "$KMESH_BPF_ROOT/pods" -mindepth 1)" ]
 }
 
+# gets POD TEXT: what the pod's connections to pod a come to
+gets() {
+    says "$2" names "$1" 10.77.0.11:8080 1
+}
+
+# only POD-ADDRESS: a snapshot in which nobody else may connect
+only() {
+    jq --arg range "$1/32" 'del(.checksum) | .policies = [{name: "only", namespace: "default",
+        scope: "Namespace", action: "Allow", rules: [[[{sourceIps: [$range]}]]]}]' "$UNDER_TEST"
+}
+
+@test "policies go back, too: by the command and when the time is up" {
+    left_by_daemon
+    pod client 10.77.0.2
+    pod other 10.77.0.3
+    serve a served 8080
+    only 10.77.0.2 >"$W/client.json"
+    only 10.77.0.3 >"$W/other.json"
+    ctl restore "$W/client.json"
+    gets client served
+    gets other refused
+    restore "$W/other.json" --rollback-after 1h
+    gets client refused
+    gets other served
+    restore --rollback
+    gets client served
+    gets other refused
+    restore "$UNDER_TEST" --rollback-after 2s
+    gets other served
+    eventually 15 gets other refused
+    eventually 5 nothing_pending
+    gets client served
+    is_good --against "$W/client.json"
+}
+
 @test "until it is confirmed nobody else writes, and everybody is told" {
     two_states
     restore "$W/new.yaml" --rollback-after 1h

@@ -71,8 +71,14 @@ impl Wanted {
         &self.left_out
     }
 
-    /// The change that makes the tables say this.
+    /// The change that makes the tables say this, the policy sets of the pods that will be enrolled
+    /// included.
     pub(super) fn into_change(self, have: &Have) -> Result<Change, RestoreError> {
+        let pods = self.pods.iter().filter_map(|pod| pod.uid.clone()).collect();
+        Ok(Change { pods, ..self.into_content(have)? })
+    }
+
+    fn into_content(self, have: &Have) -> Result<Change, RestoreError> {
         let asks = |part: &Only| matches!(part, Only::Policies | Only::Policy(_));
         if self.snapshot.policies.is_none() && self.only.iter().any(asks) {
             return Err(RestoreError::NoPolicies);
