@@ -162,6 +162,51 @@ is_one_of() {
     jq -e '.waypoint.metadata == {format: "proxy-v2", destination: "10.96.0.11:80"}' <<<"$output"
 }
 
+# admits ADMISSION WHY POD FROM ADDR:PORT [COUNTER=N…]: explain says that and why of the pod at the
+# other end, and a real connection gets just that. The counters are those of the way to it.
+admits() {
+    local admission=$1 why=$2 pod=$3 from=$4 to=$5 said got counts=()
+    shift 5
+    said=$(ctl explain --from "$from" --to "$to" -o json) ||
+        [ $? -eq 1 ] || fail "explain failed for $pod to $to"
+    jq -e --arg admission "$admission" --arg why "$why" '(.inbound | length == 1) and
+        .inbound[0].admission == $admission and (.inbound[0].why | contains($why)) and
+        .verdict == if $admission == "denied" then "refused" else "passes" end' <<<"$said" ||
+        fail "$pod to $to: expected $admission, $why: $said"
+    count_from
+    got=$(dial "$pod" "$to")
+    mapfile -t counts < <(jq -r '.inbound[0].counter | values | "\(.)=1"' <<<"$said")
+    counted "$@" "${counts[@]}"
+    case $admission in
+    denied) [[ $got == "connect: Connection refused"* ]] || fail "$to: explained as denied, but: $got" ;;
+    *) [[ $got == ?" from "*" heard $HELLO peer "* ]] || fail "$to: explained as let in, but: $got" ;;
+    esac
+}
+
+@test "the pod at the other end: denied and allowed by a policy, no policy, bypass" {
+    pod stranger 10.77.0.3 fd77::3
+    hear a a8081 8081
+    enrol client a b:bypass w
+    tables_begin
+    workload client "$(account client)"
+    workload a "$(account a)"
+    workload b "$(account b)"
+    workload w "$(account w elsewhere)"
+    policy no-client Deny '[[[{"destinationPorts": [8080]}],
+        [{"principals": [{"Exact": "cluster.local/ns/default/sa/client"}]}]]]'
+    policy subnet Allow '[[[{"sourceIps": ["10.77.0.0/16"]}]]]'
+    tables_end
+    admits denied "policy default/no-client, group 1" client client 10.77.0.11:8080 miss=1
+    admits denied "policy default/no-client, group 1" client client '[fd77::11]:8080' miss=1
+    admits allowed "policy default/subnet, group 1" stranger 10.77.0.3 10.77.0.11:8080
+    admits denied "ALLOW policies apply to the pod, and none of them matches" stranger fd77::3 '[fd77::11]:8080'
+    admits no-policy "no policy applies" client client 10.77.0.21:15019 miss=1
+    admits bypass "bypassed" client client 10.77.0.12:8080 miss=1
+    admits bypass "bypassed" stranger fd77::3 '[fd77::12]:8080'
+    run -1 ctl explain --from client --to 10.77.0.11:8080
+    [[ $output == *"inbound "*"default/no-client"*"counted as auth_denied" ]]
+}
+
 @test "endpoints of which only some can be reached: it varies, and both happen" {
     local got
     whole_town

@@ -20,15 +20,16 @@ town() {
 
 # ---- mesh files ----
 
-# mesh_begin; then service, workload, enrolled, also; then mesh_end puts the file in place.
+# mesh_begin; then service, workload, enrolled, also, deny; then mesh_end puts the file in place.
 mesh_begin() {
     echo "services:" >"$W/mesh.services"
     echo "workloads:" >"$W/mesh.workloads"
+    : >"$W/mesh.policies"
     MESH_SECTION=$W/mesh.services
 }
 
 mesh_end() {
-    cat "$W/mesh.services" "$W/mesh.workloads" | mesh
+    cat "$W/mesh.services" "$W/mesh.workloads" "$W/mesh.policies" | mesh
 }
 
 # service NAME V4 [V6]: port 80 leads to 8080
@@ -72,6 +73,17 @@ enrolled() {
 # also LINE…: more fields of the last service or workload
 also() {
     printf '    %s\n' "$@" >>"$MESH_SECTION"
+}
+
+# deny NAME SCOPE POD…: a policy of namespace default that keeps the accounts of these pods out
+deny() {
+    local name=$1 scope=$2 accounts
+    shift 2
+    [ -s "$W/mesh.policies" ] || echo "policies:" >"$W/mesh.policies"
+    accounts=$(printf '{namespace: default, serviceAccount: %s}, ' "$@")
+    cat >>"$W/mesh.policies" <<END
+  - {name: $name, namespace: default, scope: $scope, action: Deny, rules: [[[{serviceAccounts: [${accounts%, }]}]]]}
+END
 }
 
 # web_mesh POD…: service web with these endpoints, the client enrolled.

@@ -68,8 +68,9 @@ enrol() {
 
 # ---- tables ----
 
-# tables_begin; then workload, waypoint, service, settings; then tables_end puts them in force.
+# tables_begin; then workload, waypoint, service, policy, settings; then tables_end puts them in force.
 tables_begin() {
+    : >"$W/policies.json"
     : >"$W/services.json"
     : >"$W/workloads.json"
     echo '{"metadata": "tlv", "peername": false, "exemptPorts": []}' >"$W/settings.json"
@@ -107,6 +108,17 @@ record() {
         } + $more' >>"$W/services.json"
 }
 
+# policy NAME ACTION RULES: of namespace default; RULES is JSON
+policy() {
+    jq -n --arg name "$1" --arg action "$2" --argjson rules "$3" '{name: $name, namespace: "default",
+        scope: "Namespace", action: $action, rules: $rules}' >>"$W/policies.json"
+}
+
+# account NAME [NAMESPACE]: the words of a workload that has this identity
+account() {
+    jq -nc --arg identity "cluster.local/ns/${2-default}/sa/$1" '{identity: $identity}'
+}
+
 # by NAME PORT: the words of a service or workload that names this waypoint
 by() {
     jq -nc --arg name "default/$1" --argjson port "$2" '{waypoint: {name: $name, port: $port}}'
@@ -120,7 +132,8 @@ settings() {
 
 tables_end() {
     jq -n --slurpfile services "$W/services.json" --slurpfile workloads "$W/workloads.json" \
-        --slurpfile settings "$W/settings.json" '{schemaVersion: 1, settings: $settings[0],
+        --slurpfile settings "$W/settings.json" --slurpfile policies "$W/policies.json" '{
+            schemaVersion: 2, settings: $settings[0], policies: ($policies | sort_by(.name)),
             services: ($services | sort_by(.name, .port, .family, .kind)),
             workloads: ($workloads | sort_by(.uid))}' >"$W/tables.json"
     ctl restore "$W/tables.json" >"$W/log/restore" 2>&1 || { cat "$W/log/restore" >&2; return 1; }
