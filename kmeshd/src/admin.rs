@@ -60,9 +60,15 @@ impl Admin {
             let text = format!("not ready\n{}\n", pending.join("\n"));
             return say(StatusCode::SERVICE_UNAVAILABLE, text);
         }
-        let refused = self.status.facts().refused.clone();
-        let more = refused.map(|why| format!("the last good state is in force: {why}\n"));
-        say(StatusCode::OK, format!("ready\n{}", more.unwrap_or_default()))
+        let facts = self.status.facts();
+        let refused = facts.refused.iter();
+        let mut text = "ready\n".to_owned();
+        text.extend(refused.map(|why| format!("the last good state is in force: {why}\n")));
+        // The pods of these have their old policies, or let nobody in: that is no reason to start
+        // the daemon anew, or to take the node away.
+        text.extend(facts.policies_refused.iter().map(|why| format!("{why}\n")));
+        drop(facts);
+        say(StatusCode::OK, text)
     }
 
     fn live(&self) -> Answer {

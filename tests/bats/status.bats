@@ -64,6 +64,45 @@ ask() {
     says "complete answer" ask GET /snapshot
 }
 
+@test "status: a policy that is not in force: said by status, verify and readiness; the daemon is ready" {
+    local ranges
+    pod client 10.77.0.2
+    pod a 10.77.0.11
+    serve a served 8080
+    mesh_begin
+    service web 10.96.0.10
+    enrolled a web
+    deny fits Namespace nobody
+    mesh_end
+    export KMESH_MAX_POLICY_WORDS=1024
+    daemon_up
+    ranges=$(seq -f '"10.%g.0.0/24"' -s ', ' 1 2 255),$(seq -f '"11.%g.0.0/24"' -s ', ' 1 2 255)
+    ranges+=,$(seq -f '"12.%g.0.0/24"' -s ', ' 1 2 255),$(seq -f '"13.%g.0.0/24"' -s ', ' 1 2 255)
+    echo "  - {name: large, namespace: default, scope: Namespace, action: Deny, rules: [[[{sourceIps: [$ranges]}]]]}" \
+        >>"$W/mesh.policies"
+    mesh_end
+    eventually 10 says "default/large" ctl status
+    run -1 ctl status
+    [[ $output == *"default/large"*"not in force together as written"*"--max-policy-words"* ]]
+    run -1 ctl verify
+    [[ $output == "error: "*"/a: the policies that apply to it are not compiled: older ones are in force"* ]]
+    run -0 in_node curl -sf "http://$KMESH_ADMIN/healthz/ready"
+    [[ ${lines[0]} == ready && $output == *"default/large"*"--max-policy-words"* ]]
+    says "kmesh_policies_refused 1" metrics
+    # Nor does it hold back a daemon that starts.
+    daemon_stop KILL
+    daemon_up
+    log_says "verified: ready"
+    run -1 ctl status
+    [[ $output == *"default/large"*"not in force together as written"*"--max-policy-words"* ]]
+    # It is mended: nobody says anything any more.
+    sed -i '/name: large/d' "$W/mesh.policies"
+    mesh_end
+    eventually 10 ctl status
+    run -0 in_node curl -sf "http://$KMESH_ADMIN/healthz/ready"
+    [ "$output" = ready ]
+}
+
 @test "status: with the daemon gone it tells from the kernel and the run directory" {
     left_by_daemon
     [ ! -e "$KMESH_RUN_DIR/kmeshd.sock" ]

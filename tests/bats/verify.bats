@@ -228,6 +228,29 @@ lose_address() {
     bpftool map delete pinned "$KMESH_BPF_ROOT/maps/kmesh_frontend" key hex $(address_key "$1")
 }
 
+@test "verify: a pod whose policy set is not what its policies ask for" {
+    local pin=$KMESH_BPF_ROOT/maps/map_of_manager key word
+    left_by_daemon
+    jq 'del(.checksum) | .policies = [{name: "one", namespace: "default", scope: "Namespace",
+        action: "Deny", rules: [[[{destinationPorts: [9]}]]]}]' "$UNDER_TEST" >"$W/one.json"
+    ctl restore "$W/one.json"
+    is_good
+    key=$(bpftool -j map dump pinned "$pin" | jq -r '.[0].key | map(ltrimstr("0x")) | join(" ")')
+    word=$(bpftool -j map dump pinned "$pin" | jq -r '.[0].value | map(ltrimstr("0x")) | join(" ")')
+    planted() { # SET: its bytes 3 and 4, in hex
+        # shellcheck disable=SC2086 # bytes are words
+        bpftool map update pinned "$pin" key hex $key value hex ${word:0:9}$1${word:14}
+    }
+    planted "00 00"
+    finds error "a: its policy set is 0, its policies ask for 1"
+    planted "ff ff"
+    finds error "a: it lets nobody in: its policies are not in force yet"
+    planted "09 00"
+    finds error "a: its policy set is 9, which is not in use: it lets nobody in"
+    ctl restore "$W/one.json"
+    is_good --against "$W/one.json"
+}
+
 @test "verify: a workload that nothing leads to" {
     snapshot
     echo '  - {uid: c//Pod/default/c, v4: 10.77.0.13, addresses: [10.77.0.13]}' >>"$UNDER_TEST"

@@ -11,6 +11,7 @@ mod validate;
 use serde::Serialize;
 
 pub use compare::compare;
+pub use policies::POLICIES;
 pub use tables::check;
 pub use validate::{validate, validate_snapshot};
 

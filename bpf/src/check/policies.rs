@@ -5,14 +5,14 @@ use crate::layout::{AuthSetRecord, ManagerWord, POLICY_NONE, POLICY_WAIT};
 use crate::tables::Held;
 
 /// The layer of these findings.
-const LAYER: &str = "policies";
+pub const POLICIES: &str = "policies";
 
 impl Checker<'_> {
     /// Records of policies and of sets.
     pub(super) fn policies(&mut self) {
         let have = self.have;
         for index in have.policies.unreadable() {
-            self.say(LAYER, format!("policy record {index}"), "it cannot be read");
+            self.say(POLICIES, format!("policy record {index}"), "it cannot be read");
         }
         for (set, held) in have.sets.iter() {
             self.set(set, held);
@@ -32,11 +32,11 @@ impl Checker<'_> {
             (chunks, chunks_room, have.limits().policy_chunks),
         ];
         if ends.iter().any(|(at, room, limit)| at.saturating_add(*room) > *limit) {
-            self.say(LAYER, object(), "its tables end beyond the map");
+            self.say(POLICIES, object(), "its tables end beyond the map");
         }
         let missing = |list: &Vec<u32>| list.iter().any(|at| have.policies.get(*at).is_none());
         if held.list.as_ref().is_none_or(missing) {
-            self.say(LAYER, object(), "the policies that it was compiled from cannot be read");
+            self.say(POLICIES, object(), "the policies that it was compiled from cannot be read");
         }
         if !have.managers.values().any(|word| word.policy_set() == set) {
             return;
@@ -51,7 +51,7 @@ impl Checker<'_> {
                     "does not know the identity {name} and {more} more: it lets them in nowhere"
                 ),
             };
-            self.say(LAYER, object(), problem);
+            self.say(POLICIES, object(), problem);
         }
     }
 
@@ -63,11 +63,11 @@ impl Checker<'_> {
         if !there {
             let problem =
                 format!("its policy set is {set}, which is not in use: it lets nobody in");
-            return self.say(LAYER, object.to_owned(), problem);
+            return self.say(POLICIES, object.to_owned(), problem);
         }
         let Some(uid) = word.backend().and_then(|index| have.uid(index)) else { return };
         let wanted = have.standing(uid, None).policy_set;
-        if wanted == set {
+        if wanted == set && set != POLICY_WAIT {
             return;
         }
         let problem = match (set, wanted) {
@@ -77,6 +77,6 @@ impl Checker<'_> {
             }
             _ => format!("its policy set is {set}, its policies ask for {wanted}"),
         };
-        self.say(LAYER, object.to_owned(), problem);
+        self.say(POLICIES, object.to_owned(), problem);
     }
 }

@@ -226,7 +226,11 @@ impl Checker<'_> {
     fn managers(&mut self) {
         let have = self.have;
         for (cookie, word) in &have.managers {
-            self.pods_set(&format!("pod with netns cookie {cookie}"), *word);
+            let object = match word.backend().and_then(|index| have.uid(index)) {
+                Some(uid) => format!("pod {uid}"),
+                None => format!("pod with netns cookie {cookie}"),
+            };
+            self.pods_set(&object, *word);
             let lost = word.backend().filter(|index| have.backends.get(*index).is_none());
             let problem = if word.tag() != cookie_tag(*cookie) {
                 "carries the tag of another pod: programs pass its connections".to_owned()
@@ -235,7 +239,6 @@ impl Checker<'_> {
             } else {
                 continue;
             };
-            let object = format!("pod with netns cookie {cookie}");
             let (severity, fix) = (Severity::Error, ENROL.to_owned());
             self.findings.push(Finding { severity, layer: "references", object, problem, fix });
         }
