@@ -22,7 +22,9 @@ use crate::files::{self, FileError};
 use crate::kernel::Kernel;
 use crate::pending::{self, Enrolled, Pending, Process, Stage, Unreadable};
 use crate::pins::{self, PinsError, Root};
-use crate::places::{ROLLBACK, ROLLBACK_CONFIRMED, ROLLBACK_GOING, ROLLBACK_STATE};
+use crate::places::{
+    ROLLBACK, ROLLBACK_CONFIRMED, ROLLBACK_GOING, ROLLBACK_STATE, left_unfinished,
+};
 use crate::pods::{self, PodsError};
 use crate::restore::{self, Place, RestoreError, Restored, Wanted};
 use crate::snapshot::{About, Snapshot, SnapshotError, pod_entries};
@@ -169,7 +171,8 @@ pub fn go_back(
     Ok(restored)
 }
 
-/// Removes the record, whatever stage it is in, then what it names.
+/// Removes the record, whatever stage it is in, then what it names; and what a process that was
+/// killed was writing of them.
 pub fn forget(state_dir: &Path) -> Result<(), RollbackError> {
     for name in [ROLLBACK, ROLLBACK_GOING, ROLLBACK_STATE, ROLLBACK_CONFIRMED] {
         let path = state_dir.join(name);
@@ -178,6 +181,10 @@ pub fn forget(state_dir: &Path) -> Result<(), RollbackError> {
             Err(source) => return Err(RollbackError::Rename { op: "remove", path, source }),
             Ok(()) => files::flush_dir(state_dir).map_err(RollbackError::File)?,
         }
+    }
+    for path in left_unfinished(state_dir, &[ROLLBACK, ROLLBACK_STATE]) {
+        // Gone already, or verify names it.
+        let _ = fs::remove_file(path);
     }
     Ok(())
 }
