@@ -45,10 +45,11 @@ nothing_pending() {
 
 @test "a restore that nobody confirms goes back when the time is up" {
     two_states
-    run -0 restore "$W/new.yaml" --rollback-after 1s
+    # Long enough for a busy machine to look at what is there in between.
+    run -0 restore "$W/new.yaml" --rollback-after 8s
     [[ $output == *"waits to be confirmed"*"restored: 4 services"* ]]
     says_new
-    eventually 15 says_old
+    eventually 30 says_old
     eventually 5 nothing_pending
     is_good
     grep -q "was not confirmed: the state before is back" "$KMESH_RUN_DIR/rollback.log"
@@ -123,9 +124,9 @@ only() {
     restore --rollback
     gets client served
     gets other refused
-    restore "$UNDER_TEST" --rollback-after 2s
+    restore "$UNDER_TEST" --rollback-after 8s
     gets other served
-    eventually 15 gets other refused
+    eventually 30 gets other refused
     eventually 5 nothing_pending
     gets client served
     is_good --against "$W/client.json"
