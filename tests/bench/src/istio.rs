@@ -58,7 +58,8 @@ struct Run<'a> {
 
 impl Run<'_> {
     fn start(&self, report: &mut Report, what: &str) -> anyhow::Result<Daemon> {
-        let limits = self.shape.limits();
+        // Room for what changes add, and for an account for each service.
+        let limits = Shape { services: self.shape.services + 400, ..self.shape }.limits();
         let mut args = vec!["--xds", &*self.plane.url];
         args.extend(limits.iter().map(String::as_str));
         let begin = Instant::now();

@@ -7,6 +7,7 @@
 mod authz;
 mod change;
 mod connect;
+mod enforce;
 mod fixture;
 mod istio;
 mod memory;
@@ -57,6 +58,7 @@ enum Group {
     Memory,
     Verbs,
     Authz,
+    Enforce,
     Istio,
 }
 
@@ -71,7 +73,7 @@ fn main() -> anyhow::Result<ExitCode> {
     let bin = exe.parent().context("own directory")?.to_owned();
     let wanted = |group| cli.only.is_empty() || cli.only.contains(&group);
     let mut report = report::Report::default();
-    let groups: [(Group, Measure); 8] = [
+    let groups: [(Group, Measure); 9] = [
         (Group::Connect, connect::measure),
         (Group::Throughput, throughput::measure),
         (Group::Restart, restart::measure),
@@ -79,6 +81,7 @@ fn main() -> anyhow::Result<ExitCode> {
         (Group::Memory, memory::measure),
         (Group::Verbs, verbs::measure),
         (Group::Authz, authz::measure),
+        (Group::Enforce, enforce::measure),
         (Group::Istio, istio::measure),
     ];
     for (group, measure) in groups {

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use rustix::io::Errno;
+use rustix::net::sockopt::{Timeout, set_socket_linger, set_socket_timeout};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with};
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
@@ -66,7 +67,13 @@ enum Work {
         /// How long.
         #[arg(long)]
         seconds: f64,
+        /// Bytes of each write.
+        #[arg(long, default_value_t = 65_536)]
+        size: u32,
     },
+    /// Dials for `seconds`, on several threads; waits each time until the server hangs up, or for a
+    /// refusal if that is what must come. Prints connections per second.
+    Knock(Knock),
     /// Opens and resets connections, one after the other. Prints the median connect() in µs.
     Rate {
         /// Where to connect to.
@@ -76,6 +83,26 @@ enum Work {
         #[arg(long)]
         count: u32,
     },
+}
+
+/// How to knock.
+#[derive(clap::Args, Debug)]
+struct Knock {
+    /// Where to connect to.
+    #[arg(long)]
+    to: SocketAddrV4,
+    /// How long.
+    #[arg(long)]
+    seconds: f64,
+    /// On how many threads.
+    #[arg(long)]
+    threads: u32,
+    /// Connections a second at most, of all threads.
+    #[arg(long)]
+    rate: Option<u32>,
+    /// Every connection must be refused; without this, none may be.
+    #[arg(long)]
+    refused: bool,
 }
 
 /// The VIP of the `i`-th service of a generated mesh.
@@ -91,19 +118,25 @@ pub fn main(args: &Args) -> anyhow::Result<()> {
         fs::write(&procs, std::process::id().to_string())
             .with_context(|| format!("enter {}", cgroup.display()))?;
     }
-    let netns = PathBuf::from("/run/netns").join(&args.netns);
-    let file = File::open(&netns).with_context(|| format!("open {}", netns.display()))?;
-    move_into_link_name_space(std::os::fd::AsFd::as_fd(&file), Some(LinkNameSpaceType::Network))
-        .context("enter the network namespace")?;
+    enter(&args.netns)?;
     let figure = match &args.work {
         Work::Dial { services, count } => dial(*services, *count)?,
         Work::Sink { at, seconds } => sink(*at, *seconds)?,
         Work::Accept { at, seconds } => accept(*at, *seconds)?,
-        Work::Stream { to, seconds } => stream(*to, *seconds)?,
+        Work::Stream { to, seconds, size } => stream(*to, *seconds, *size)?,
+        Work::Knock(how) => knock(how)?,
         Work::Rate { to, count } => rate(*to, *count)?,
     };
     println!("{figure}");
     Ok(())
+}
+
+/// Takes the calling thread into a network namespace.
+pub fn enter(netns: &str) -> anyhow::Result<()> {
+    let netns = PathBuf::from("/run/netns").join(netns);
+    let file = File::open(&netns).with_context(|| format!("open {}", netns.display()))?;
+    move_into_link_name_space(std::os::fd::AsFd::as_fd(&file), Some(LinkNameSpaceType::Network))
+        .with_context(|| format!("enter {}", netns.display()))
 }
 
 fn dial(services: u32, count: u32) -> anyhow::Result<f64> {
@@ -151,15 +184,14 @@ fn sink(at: SocketAddrV4, seconds: f64) -> anyhow::Result<f64> {
 
 fn accept(at: SocketAddrV4, seconds: f64) -> anyhow::Result<f64> {
     let listener = TcpListener::bind(at).with_context(|| format!("listen on {at}"))?;
-    listener.set_nonblocking(true)?;
+    // accept() waits this long, so that the end is seen.
+    set_socket_timeout(&listener, Timeout::Recv, Some(Duration::from_millis(100)))?;
     let end = Instant::now() + Duration::from_secs_f64(seconds);
     let mut connections = 0.0;
     while Instant::now() < end {
         match listener.accept() {
             Ok(_) => connections += 1.0,
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
-                std::thread::sleep(Duration::from_micros(50));
-            }
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
             Err(error) => return Err(error.into()),
         }
     }
@@ -179,17 +211,56 @@ fn drain(mut connection: TcpStream) -> f64 {
     total as f64
 }
 
-fn stream(to: SocketAddrV4, seconds: f64) -> anyhow::Result<f64> {
+fn stream(to: SocketAddrV4, seconds: f64, size: u32) -> anyhow::Result<f64> {
     let mut connection = patient(to)?;
-    let buffer = vec![7; 1 << 16];
+    connection.set_nodelay(true)?;
+    let buffer = vec![7; size as usize];
     let start = Instant::now();
     let end = start + Duration::from_secs_f64(seconds);
     let mut total = 0.0;
     while Instant::now() < end {
         connection.write_all(&buffer).context("send")?;
-        total += 65536.0;
+        total += f64::from(size);
     }
     Ok(total / 1e6 / start.elapsed().as_secs_f64())
+}
+
+fn knock(how: &Knock) -> anyhow::Result<f64> {
+    let start = Instant::now();
+    let each = how.rate.map(|rate| f64::from(rate) / f64::from(how.threads));
+    let one = || -> anyhow::Result<f64> {
+        let mut done = 0.0;
+        while start.elapsed().as_secs_f64() < how.seconds {
+            if each.is_some_and(|rate| done >= rate * start.elapsed().as_secs_f64()) {
+                std::thread::sleep(Duration::from_micros(200));
+                continue;
+            }
+            knock_once(how.to, how.refused)?;
+            done += 1.0;
+        }
+        Ok(done)
+    };
+    let all = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..how.threads).map(|_| scope.spawn(one)).collect();
+        let mut all = 0.0;
+        for thread in threads {
+            all += thread.join().unwrap_or_else(|_| bail!("a thread panicked"))?;
+        }
+        anyhow::Ok(all)
+    })?;
+    Ok(all / start.elapsed().as_secs_f64())
+}
+
+fn knock_once(to: SocketAddrV4, refused: bool) -> anyhow::Result<()> {
+    match TcpStream::connect(to) {
+        Err(error) if refused && error.kind() == std::io::ErrorKind::ConnectionRefused => Ok(()),
+        Ok(mut connection) if !refused => {
+            anyhow::ensure!(connection.read(&mut [0])? == 0, "{to} said something");
+            set_socket_linger(&connection, Some(Duration::ZERO))?;
+            Ok(())
+        }
+        other => bail!("connect to {to}: {other:?}, refused was to be {refused}"),
+    }
 }
 
 fn rate(to: SocketAddrV4, count: u32) -> anyhow::Result<f64> {
@@ -199,7 +270,7 @@ fn rate(to: SocketAddrV4, count: u32) -> anyhow::Result<f64> {
         let start = Instant::now();
         let connection = TcpStream::connect(to).with_context(|| format!("connect to {to}"))?;
         times.push(start.elapsed().as_secs_f64() * 1e6);
-        rustix::net::sockopt::set_socket_linger(&connection, Some(Duration::ZERO))?;
+        set_socket_linger(&connection, Some(Duration::ZERO))?;
     }
     Ok(crate::report::median(times))
 }
