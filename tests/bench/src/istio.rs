@@ -118,13 +118,17 @@ impl Run<'_> {
     fn change(&self, daemon: &Daemon, order: &Value) -> anyhow::Result<[f64; 2]> {
         let syncs = daemon.metric("kmesh_syncs_total")?;
         let written = daemon.metric("kmesh_map_elements_written_total")?;
-        let before = cpu(daemon.pid())?;
+        let (mut spent, mut from) = (0.0, cpu(daemon.pid())?);
         self.plane.tell(order)?;
         let begin = Instant::now();
-        // Asking costs CPU, too: it is asked once it must be done.
-        thread::sleep(Duration::from_millis(200));
-        let spent = cpu(daemon.pid())? - before;
-        while daemon.metric("kmesh_syncs_total")? <= syncs {
+        loop {
+            // Asking costs CPU, too: it is asked seldom, and that is not counted.
+            thread::sleep(Duration::from_millis(200));
+            spent += cpu(daemon.pid())? - from;
+            if daemon.metric("kmesh_syncs_total")? > syncs {
+                break;
+            }
+            from = cpu(daemon.pid())?;
             if begin.elapsed() > Duration::from_secs(10) {
                 bail!("the change did not arrive");
             }
