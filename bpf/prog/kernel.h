@@ -13,8 +13,13 @@
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 
+struct sock_cookie {
+	__s64 counter;
+};
+
 struct sock_common {
 	unsigned char skc_ipv6only : 1;
+	struct sock_cookie skc_cookie;
 };
 
 struct net_device {
@@ -50,6 +55,19 @@ struct tcp_sock {
 	__u32 write_seq;                           /* end of what was queued */
 	__u32 snd_una;                             /* first byte not acknowledged */
 	__u8 fastopen_connect : 1;                 /* TCP_FASTOPEN_CONNECT */
+};
+
+/* a half-open connection */
+struct request_sock {
+	struct sock_common __req_common;
+};
+
+struct inet_request_sock {
+	struct request_sock req;
+};
+
+struct tcp_request_sock {
+	struct inet_request_sock req;
 };
 
 #pragma clang attribute pop

@@ -344,6 +344,7 @@ enum kmesh_hook {
 	KMESH_HOOK_GETPEERNAME4 = 4,
 	KMESH_HOOK_GETPEERNAME6 = 5,
 	KMESH_HOOK_SK_LOOKUP = 6, /* one in each pod's network namespace */
+	KMESH_HOOK_XDP = 7,       /* one for a pod, while connections of it are to end */
 	KMESH_HOOK_MAX = 8,       /* room for more without a new layout */
 };
 

@@ -16,6 +16,8 @@ pub const KERNEL_NAME: usize = 15;
 pub const LINK_CGROUP: u32 = 3;
 /// `BPF_LINK_TYPE_NETNS`.
 pub const LINK_NETNS: u32 = 5;
+/// `BPF_LINK_TYPE_XDP`.
+pub const LINK_XDP: u32 = 6;
 
 /// The kernel's form of a name.
 #[must_use]
@@ -47,6 +49,7 @@ pub fn prog_type(hook: Hook) -> u32 {
         Hook::SockOps => 13,
         Hook::Connect4 | Hook::Connect6 | Hook::GetPeerName4 | Hook::GetPeerName6 => 18,
         Hook::SkLookup => 30,
+        Hook::Xdp => 6,
     }
 }
 

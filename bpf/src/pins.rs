@@ -123,6 +123,18 @@ impl Root {
     pub fn pod_prog_new(&self, cookie: u64) -> PathBuf {
         self.pod(cookie).join(format!("{}_new", Hook::SkLookup.name()))
     }
+
+    /// The pin of the link of a pod's XDP program at the interface with this index.
+    #[must_use]
+    pub fn pod_xdp(&self, cookie: u64, interface: u32) -> PathBuf {
+        self.pod(cookie).join(format!("{}-{interface}", Hook::Xdp.name()))
+    }
+
+    /// Where a pod's XDP program waits until links hold it.
+    #[must_use]
+    pub fn pod_xdp_new(&self, cookie: u64) -> PathBuf {
+        self.pod(cookie).join(format!("{}_new", Hook::Xdp.name()))
+    }
 }
 
 /// Why the pins could not be adopted or opened.

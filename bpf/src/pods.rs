@@ -19,6 +19,7 @@ use crate::pins::Root;
 
 mod adopt;
 mod hook;
+pub mod xdp;
 
 pub use crate::tables::Standing;
 pub(crate) use adopt::strangers_of;
@@ -316,6 +317,7 @@ fn symlink<'a>(entries: &'a [(String, EntryKind)], name: &str) -> Option<&'a str
 fn remove(k: &mut dyn Kernel, root: &Root, cookie: u64) -> Result<(), KernelError> {
     k.delete(Map::Manager, &cookie.to_ne_bytes())?;
     hook::detach(k, root, cookie)?;
+    xdp::take_away(k, root, cookie)?;
     let dir = root.pod(cookie);
     for (name, _) in k.list(&dir)?.unwrap_or_default() {
         k.unpin(&dir.join(name))?;

@@ -55,7 +55,8 @@ impl Town {
         let mut k = Linux::new();
         pins::adopt_maps(&mut k, &world.root, &LIMITS).expect("adopt the maps");
         let prog = world.bpffs().join("pod");
-        let info = k.load_pod(COOKIE, &world.root.maps(), &LIMITS, &prog).expect("load");
+        let info =
+            k.load_pod(Hook::SkLookup, COOKIE, &world.root.maps(), &LIMITS, &prog).expect("load");
         println!("sk_lookup: the verifier walked {} instructions", info.verified_insns);
         let mut town = Self { world, k, prog };
         for (who, _) in identities().iter().enumerate() {

@@ -63,7 +63,7 @@ impl Pod {
 
     fn load(&mut self, name: &str) -> u32 {
         let (path, maps) = (self.prog(name), self.world.root.maps());
-        self.k.load_pod(self.cookie, &maps, &SMALL, &path).expect("load").id
+        self.k.load_pod(Hook::SkLookup, self.cookie, &maps, &SMALL, &path).expect("load").id
     }
 
     fn govern(&mut self, set: u16) {

@@ -183,7 +183,11 @@ fn a_program_beside_ours_is_met() {
     assert_eq!(none, []);
     let (prog, link) = (pod.world.bpffs().join("theirs"), pod.world.bpffs().join("their_link"));
     let cookie = pod.pod.cookie;
-    let theirs = pod.k.load_pod(cookie, &pod.world.root.maps(), &SMALL, &prog).expect("load").id;
+    let theirs = pod
+        .k
+        .load_pod(Hook::SkLookup, cookie, &pod.world.root.maps(), &SMALL, &prog)
+        .expect("load")
+        .id;
     pod.k.link_netns(&prog, cookie, pod.space.path(), &link).expect("attach");
     let met = pods::strangers(&pod.k, &pod.world.root).expect("look");
     assert_eq!((met.len(), met[0].program, met[0].cookie), (1, theirs, cookie), "{met:?}");

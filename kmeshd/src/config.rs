@@ -14,6 +14,7 @@ use std::path::PathBuf;
 use clap::{Args as _, Parser, Subcommand, ValueEnum};
 use kmesh_bpf::cgroup::{self, CgroupError};
 use kmesh_bpf::layout::{EXEMPT_PORTS, Limits};
+use kmesh_bpf::live::Revoke;
 use kmesh_bpf::pins::{DEFAULT_ROOT, Root};
 use kmesh_bpf::places::{CONTROL, DEFAULT_RUN_DIR, DEFAULT_STATE_DIR, SOCKET_PATH_MAX};
 use kmesh_bpf::want::{MetadataFormat, Settings};
@@ -136,6 +137,9 @@ struct PlaceArgs {
     #[arg(long, env = "KMESH_ADMIN", value_name = "ADDR:PORT", default_value = "127.0.0.1:15200")]
     #[arg(global = true)]
     admin: SocketAddr,
+    /// How live connections that policies deny by now are ended
+    #[arg(long, env = "KMESH_REVOKE", value_enum, default_value = "destroy", global = true)]
+    revoke: RevokeBy,
     /// How the log is written
     #[arg(long, env = "KMESH_LOG_FORMAT", value_enum, default_value = "text", global = true)]
     log_format: LogFormat,
@@ -143,6 +147,23 @@ struct PlaceArgs {
     #[arg(long, env = "KMESH_LOG_LEVEL", value_name = "LEVEL", default_value = "info")]
     #[arg(global = true)]
     log_level: String,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum RevokeBy {
+    /// At once, by SOCK_DESTROY (CONFIG_INET_DIAG_DESTROY): both ends see a reset
+    Destroy,
+    /// With the client's next packet, by a program at the pod's interfaces while any is to end
+    Xdp,
+}
+
+impl From<RevokeBy> for Revoke {
+    fn from(by: RevokeBy) -> Self {
+        match by {
+            RevokeBy::Destroy => Self::Destroy,
+            RevokeBy::Xdp => Self::Xdp,
+        }
+    }
 }
 
 /// How the log is written.
@@ -242,6 +263,8 @@ pub struct Place {
     pub run_dir: PathBuf,
     /// Limits of maps that are made anew.
     pub limits: Limits,
+    /// How live connections are ended.
+    pub revoke: Revoke,
 }
 
 /// What the daemon is told.
@@ -312,6 +335,7 @@ impl Args {
             state_dir: self.place.state_dir,
             run_dir: self.place.run_dir,
             limits: self.limits.resolve(),
+            revoke: self.place.revoke.into(),
         };
         let (admin, dns) = (self.place.admin, self.xds.dns_server);
         Ok(Action::Run(Box::new(Config { mesh: file, xds, dns, here, place, admin })))

@@ -100,6 +100,10 @@ ended() {
     metrics | awk '/^kmesh_live_ended/ { sum += $2 } END { print sum + 0 }'
 }
 
+has_ended() {
+    [ "$(ended)" -eq "$1" ]
+}
+
 notes() {
     bpftool -j map dump pinned "$KMESH_BPF_ROOT/maps/$1" | jq length
 }
@@ -184,4 +188,56 @@ notes() {
     touch "$W/release/out"
     eventually 10 grep -q "client from" "$W/log/hold-out"
     [ "$(ended)" -eq 1 ]
+}
+
+# xdp_at POD: does a program stand at its interface?
+xdp_at() {
+    in_pod "$1" ip link show eth0 | grep -q xdpgeneric
+}
+
+no_xdp_at() {
+    ! xdp_at "$1"
+}
+
+@test "--revoke=xdp ends exactly what a policy denies, and nothing of it stays" {
+    mesh_of "$(enrolled)"
+    daemon_up --revoke=xdp
+    hold client4 client $A:8080
+    hold client6 client '[fd77::11]:8080'
+    hold other4 other $A:8080
+    mesh_of "$(enrolled)" "$(deny client)"
+    eventually 10 xdp_at a
+    eventually 10 has_ended 2
+    # a restart finds it there
+    daemon_stop KILL
+    daemon_up --revoke=xdp
+    xdp_at a
+    ctl verify
+    # with the next packet of the client
+    touch "$W/release/client4"
+    eventually 10 apart "$CLIENT:"
+    joined "[fd77::2]:"
+    alive other4
+    # another way of ending takes it away, and what is still to end with it
+    daemon_stop
+    daemon_up --revoke=destroy
+    was_cut client6 "[fd77::2]:"
+    eventually 10 no_xdp_at a
+    [ "$(notes map_of_auth)" -eq 0 ]
+    in_sync
+}
+
+@test "purge takes the XDP program of --revoke=xdp away" {
+    mesh_of "$(enrolled)"
+    daemon_up --revoke=xdp
+    hold client client $A:8080
+    mesh_of "$(enrolled)" "$(deny client)"
+    eventually 10 xdp_at a
+    daemon_stop
+    run -0 ctl purge --yes
+    [[ $output == *"xdp at interface"* ]]
+    no_xdp_at a
+    alive client
+    run -0 ctl purge --yes
+    [ "$output" = "nothing to do: Kmesh left nothing here" ]
 }

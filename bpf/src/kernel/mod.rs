@@ -14,15 +14,17 @@ use std::path::{Path, PathBuf};
 
 use crate::layout::{Hook, Limits, Map};
 
+mod interfaces;
 pub mod linux;
 mod sockets;
 
+pub use interfaces::Interfaces;
 pub use sockets::{Sockets, TcpSocket};
 
 /// All of the kernel: what adopting, verifying and purging need.
-pub trait Kernel: Tables + Objects + Sockets {}
+pub trait Kernel: Tables + Objects + Sockets + Interfaces {}
 
-impl<K: Tables + Objects + Sockets> Kernel for K {}
+impl<K: Tables + Objects + Sockets + Interfaces> Kernel for K {}
 
 /// What went wrong at the door. Its fields name the object; `source` is the kernel's answer.
 #[derive(Debug, thiserror::Error)]
@@ -213,8 +215,8 @@ pub struct LinkInfo {
     pub kind: u32,
     /// The program it holds.
     pub prog_id: u32,
-    /// The cgroup's id for a cgroup link, the inode of the network namespace for a netns link; 0
-    /// once that is gone.
+    /// The cgroup's id for a cgroup link, the inode of the network namespace for a netns link, the
+    /// index of the interface for an XDP link; 0 once that is gone.
     pub cgroup_id: u64,
     /// `enum bpf_attach_type`.
     pub attach_type: u32,
@@ -338,10 +340,11 @@ pub trait Objects {
         path: &Path,
     ) -> Result<ProgInfo, KernelError>;
 
-    /// Loads a copy of this build's authorization program for the pod with this netns cookie, which
-    /// becomes a constant of it, and pins it at `path`.
+    /// Loads a copy of this build's program for `hook`, one of a pod's, for the pod with this netns
+    /// cookie, which becomes a constant of it, and pins it at `path`.
     fn load_pod(
         &mut self,
+        hook: Hook,
         cookie: u64,
         maps: &Path,
         limits: &Limits,

@@ -313,6 +313,8 @@ pub enum Hook {
     GetPeerName6,
     /// Authorization; a copy in the network namespace of each pod.
     SkLookup,
+    /// Resets what policies deny by now; a copy at the interfaces of a pod, while there is any.
+    Xdp,
 }
 
 impl Hook {
@@ -327,7 +329,7 @@ impl Hook {
     ];
 
     /// Every hook, those of pods too.
-    pub const EVERY: [Self; 7] = [
+    pub const EVERY: [Self; 8] = [
         Self::SkMsg,
         Self::SockOps,
         Self::Connect4,
@@ -335,6 +337,7 @@ impl Hook {
         Self::GetPeerName4,
         Self::GetPeerName6,
         Self::SkLookup,
+        Self::Xdp,
     ];
 
     /// The hook's name: of its program's function, its pins, its file in `prog/`.
@@ -348,6 +351,7 @@ impl Hook {
             Self::GetPeerName4 => "getpeername4",
             Self::GetPeerName6 => "getpeername6",
             Self::SkLookup => "sk_lookup",
+            Self::Xdp => "xdp",
         }
     }
 
@@ -368,13 +372,14 @@ impl Hook {
             Self::GetPeerName4 => 29,
             Self::GetPeerName6 => 30,
             Self::SkLookup => 36,
+            Self::Xdp => 37,
         }
     }
 
     /// Whether it is attached to the cgroup (else to `map_of_kmesh_socket`, or to pods).
     #[must_use]
     pub fn on_cgroup(self) -> bool {
-        !matches!(self, Self::SkMsg | Self::SkLookup)
+        !matches!(self, Self::SkMsg | Self::SkLookup | Self::Xdp)
     }
 }
 

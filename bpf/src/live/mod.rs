@@ -2,7 +2,7 @@
 //! not be let in any more.
 //!
 //! ```text
-//!  sockets of the namespace (INET_DIAG) ─→ inbound ─→ authz::judge ─→ exempt? ─→ map_of_auth ─→ SOCK_DESTROY
+//!  sockets of the namespace (INET_DIAG) ─→ inbound ─→ authz::judge ─→ exempt? ─→ map_of_auth ─→ SOCK_DESTROY, or XDP
 //!          map_of_tuple annotates ───────────┘                         │
 //!          sockets of the host's own namespace ────────────────────────┘
 //! ```
@@ -16,6 +16,8 @@
 //! denied. It is judged when the pod's policy set comes.
 
 mod inbound;
+mod notes;
+mod revoke;
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
@@ -23,16 +25,20 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::authz::{Connection, Identity, Policy, Reason, judge};
-use crate::kernel::{Kernel, KernelError, Outcome, Put, Tables, TcpSocket};
+use crate::kernel::{Kernel, KernelError, Tables, TcpSocket};
 use crate::layout::{
     ConnectionKey, LiveRecord, LiveWhy, ManagerWord, Map, POLICY_NONE, POLICY_WAIT, RevokedReason,
-    RevokedRecord,
 };
 use crate::netns::NetnsError;
+use crate::pins::Root;
 use crate::pods::{PodsError, Record};
 use crate::tables::Have;
 use crate::want::Name;
 use inbound::{Ends, Inbound};
+use notes::{forget, on, revoked_of};
+pub use notes::{lift, notes_of, sweep};
+pub use revoke::{Revoke, tend};
+use revoke::{end, spare};
 
 /// Where this process' own namespace is: the host's.
 const OWN_NETNS: &str = "/proc/self/ns/net";
@@ -75,8 +81,8 @@ pub enum LiveError {
     /// This kernel cannot end sockets.
     #[error(
         "end live connections of pod {uid} that policies deny: this kernel has no SOCK_DESTROY \
-         (CONFIG_INET_DIAG_DESTROY); they go on until they close, new ones are refused. Restart \
-         the pod to end them, or boot a kernel with that option"
+         (CONFIG_INET_DIAG_DESTROY); they go on until they close, new ones are refused. Start \
+         kmeshd with --revoke=xdp to end them, or boot a kernel with that option"
     )]
     Unsupported {
         /// The pod's uid.
@@ -130,6 +136,8 @@ pub struct Round<'a> {
     says: &'a dyn Says,
     notes: HashMap<u64, HashMap<ConnectionKey, LiveRecord>>,
     host: Option<HashSet<Ends>>,
+    /// Ended by XDP, under this root.
+    xdp: Option<&'a Root>,
 }
 
 impl<'a> Round<'a> {
@@ -139,7 +147,13 @@ impl<'a> Round<'a> {
         for (key, note) in notes_of(k).map_err(on("read the notes of live connections"))? {
             notes.entry(key.cookie).or_default().insert(key, note);
         }
-        Ok(Self { says, notes, host: None })
+        Ok(Self { says, notes, host: None, xdp: None })
+    }
+
+    /// What is denied is ended this way.
+    #[must_use]
+    pub fn ending(self, how: Revoke, root: &'a Root) -> Self {
+        Self { xdp: Some(root).filter(|_| how == Revoke::Xdp), ..self }
     }
 
     /// Judges the inbound connections of a pod; with `from`, only those from these addresses. What
@@ -165,12 +179,15 @@ impl<'a> Round<'a> {
                 all.swept = self.sweep(k, pod, &sockets)?;
             }
             let denied = self.denied(&*k, pod, &policies, &sockets, from, &mut all.judged)?;
+            if look == 0 {
+                spare(k, pod, &denied, from)?;
+            }
             if denied.is_empty() {
                 break;
             }
-            let ended = end(k, pod, &denied)?;
-            all.ended.extend(denied.into_iter().map(|(_, ended)| ended));
-            if ended == 0 {
+            let ended = end(k, self.xdp, pod, denied)?;
+            all.ended.extend(ended.new);
+            if !ended.again {
                 break;
             }
         }
@@ -245,30 +262,6 @@ impl<'a> Round<'a> {
     }
 }
 
-/// Nothing of this pod is denied any more: it is bypassed, or un-enrolled, or no policy applies.
-pub fn lift(k: &mut dyn Kernel, cookie: u64) -> Result<(), LiveError> {
-    for (key, revoked) in revoked_of(&*k, cookie)? {
-        forget(k, Map::Auth, &key, revoked.socket)?;
-    }
-    Ok(())
-}
-
-/// Removes the notes of namespaces that are no pod's any more; how many.
-#[expect(clippy::implicit_hasher, reason = "the daemon's own set")]
-pub fn sweep(k: &mut dyn Kernel, pods: &HashSet<u64>) -> Result<usize, LiveError> {
-    let notes = notes_of(&*k).map_err(on("read the notes of live connections"))?;
-    let mut swept = 0;
-    for (key, note) in notes.into_iter().filter(|(key, _)| !pods.contains(&key.cookie)) {
-        swept += usize::from(forget(k, Map::Tuple, &key, note.socket)?);
-    }
-    Ok(swept)
-}
-
-/// The live connections that are noted, in the kernel's order.
-pub fn notes_of(k: &dyn Tables) -> Result<Vec<(ConnectionKey, LiveRecord)>, KernelError> {
-    elements(k, Map::Tuple)
-}
-
 /// The pod's policy set, none where its connections pass.
 fn set_of(pod: &Record) -> u16 {
     let governed = |word: &ManagerWord| word.flags() & ManagerWord::MANAGED != 0 && !word.bypass();
@@ -301,83 +294,6 @@ fn verdict(says: &dyn Says, policies: &[Arc<Policy>], found: &Inbound) -> Option
         Reason::NoneAllows => (RevokedReason::NoAllow, None),
     };
     Some(Ended { connection: found.key, reason, policy })
-}
-
-/// Notes what is to end, ends it, and takes the notes away; how many sockets were ended.
-fn end(
-    k: &mut dyn Kernel,
-    pod: &Record,
-    denied: &[(TcpSocket, Ended)],
-) -> Result<usize, LiveError> {
-    for (socket, ended) in denied {
-        let record = RevokedRecord::new(&ended.connection, socket.cookie, ended.reason);
-        let (key, value) = (bytemuck::bytes_of(&ended.connection), bytemuck::bytes_of(&record));
-        match k.update(Map::Auth, key, value, Put::Any) {
-            // It says what is under way, and ends nothing by itself.
-            Ok(Outcome::Done | Outcome::Unmet) | Err(KernelError::Full { .. }) => {}
-            Err(source) => return Err(on("note what is to end")(source)),
-        }
-    }
-    let sockets: Vec<_> = denied.iter().map(|(socket, _)| *socket).collect();
-    let ended = k.end_sockets(&netns_of(pod)?, pod.cookie, &sockets).map_err(|source| {
-        let unsupported = matches!(
-            &source,
-            KernelError::System { source, .. } if source.raw_os_error() == Some(libc::EOPNOTSUPP)
-        );
-        if unsupported {
-            return LiveError::Unsupported { uid: name_of(pod) };
-        }
-        let op = format!("end live connections of pod {} that policies deny", name_of(pod));
-        LiveError::Kernel { op, source }
-    })?;
-    for (socket, ended) in denied {
-        forget(k, Map::Auth, &ended.connection, socket.cookie)?;
-    }
-    Ok(ended)
-}
-
-/// Removes what is noted of a connection, unless a later one with its addresses is noted by now.
-fn forget(
-    k: &mut dyn Kernel,
-    map: Map,
-    connection: &ConnectionKey,
-    socket: u64,
-) -> Result<bool, LiveError> {
-    let failed = on("forget a connection that is no more");
-    let (key, mut value) = (bytemuck::bytes_of(connection), [0; 16]);
-    if !k.lookup(map, key, &mut value).map_err(&failed)? {
-        return Ok(false);
-    }
-    let there: [u64; 2] = bytemuck::pod_read_unaligned(&value);
-    Ok(there[0] == socket && k.delete(map, key).map_err(&failed)? == Outcome::Done)
-}
-
-fn revoked_of(
-    k: &dyn Tables,
-    cookie: u64,
-) -> Result<Vec<(ConnectionKey, RevokedRecord)>, LiveError> {
-    let mut all = elements(k, Map::Auth).map_err(on("read what is denied of live connections"))?;
-    all.retain(|(key, _): &(ConnectionKey, RevokedRecord)| key.cookie == cookie);
-    Ok(all)
-}
-
-fn elements<V: bytemuck::Pod>(
-    k: &dyn Tables,
-    map: Map,
-) -> Result<Vec<(ConnectionKey, V)>, KernelError> {
-    let mut all = Vec::new();
-    k.scan(map, 0, &mut |keys, values| {
-        let keys = keys.chunks_exact(size_of::<ConnectionKey>());
-        let values = values.chunks_exact(size_of::<V>());
-        let read =
-            |(key, value)| (bytemuck::pod_read_unaligned(key), bytemuck::pod_read_unaligned(value));
-        all.extend(keys.zip(values).map(read));
-    })?;
-    Ok(all)
-}
-
-fn on(op: &'static str) -> impl Fn(KernelError) -> LiveError {
-    move |source| LiveError::Kernel { op: op.to_owned(), source }
 }
 
 #[cfg(test)]

@@ -4,8 +4,8 @@ use std::net::SocketAddr;
 
 use super::*;
 use crate::authz::{Action, Condition, Match, Scope, StringMatch};
-use crate::kernel::Sockets as _;
-use crate::layout::{Limits, ManagerWord};
+use crate::kernel::{Put, Sockets as _};
+use crate::layout::{Limits, ManagerWord, RevokedRecord};
 use crate::memory::{Fault, MemoryKernel};
 
 const COOKIE: u64 = 77;

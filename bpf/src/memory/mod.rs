@@ -15,6 +15,7 @@ use crate::kernel::{KernelError, MapInfo, Outcome, Put, hex};
 use crate::layout::{Limits, Map, MapKind};
 
 mod elements;
+mod interfaces;
 mod objects;
 mod sockets;
 mod things;

@@ -12,11 +12,15 @@ use crate::kernel::{
 use crate::layout::{Hook, Limits, Map};
 use crate::ours;
 
-fn on_pin(op: &'static str, path: &Path) -> impl Fn(io::Error) -> KernelError {
+pub(super) fn on_pin(op: &'static str, path: &Path) -> impl Fn(io::Error) -> KernelError {
     move |source| KernelError::Pin { op, path: path.to_owned(), source }
 }
 
-fn on_hook(op: &'static str, hook: Hook, target: &Path) -> impl Fn(io::Error) -> KernelError {
+pub(super) fn on_hook(
+    op: &'static str,
+    hook: Hook,
+    target: &Path,
+) -> impl Fn(io::Error) -> KernelError {
     move |source| KernelError::Attach { op, hook, target: target.to_owned(), source }
 }
 
@@ -25,7 +29,7 @@ fn on_id(op: &'static str, id: u32) -> impl Fn(io::Error) -> KernelError {
 }
 
 impl MemoryKernel {
-    fn new_link(
+    pub(super) fn new_link(
         &mut self,
         (kind, hook): (u32, Hook),
         prog_id: u32,
@@ -229,12 +233,13 @@ impl Objects for MemoryKernel {
 
     fn load_pod(
         &mut self,
+        hook: Hook,
         _cookie: u64,
         maps: &Path,
         limits: &Limits,
         path: &Path,
     ) -> Result<ProgInfo, KernelError> {
-        self.load(Hook::SkLookup, maps, limits, path)
+        self.load(hook, maps, limits, path)
     }
 
     fn link_netns(

@@ -84,7 +84,7 @@ impl Ground {
         Ok(Self { build: k.build(Hook::SkLookup), maps })
     }
 
-    fn is_on_maps(&self, program: &ProgInfo) -> bool {
+    pub(super) fn is_on_maps(&self, program: &ProgInfo) -> bool {
         self.maps.iter().all(|map| program.map_ids.contains(map))
     }
 }
@@ -157,7 +157,12 @@ impl PodHook {
 
 /// What `build` says: the build, and the id of the program that is of it.
 fn said(entries: &[(String, EntryKind)]) -> Option<(u64, u32)> {
-    let (build, prog) = symlink(entries, BUILD)?.split_once(' ')?;
+    said_in(entries, BUILD)
+}
+
+/// What a symbolic link of that form says.
+pub(super) fn said_in(entries: &[(String, EntryKind)], name: &str) -> Option<(u64, u32)> {
+    let (build, prog) = symlink(entries, name)?.split_once(' ')?;
     Some((u64::from_str_radix(build, 16).ok()?, prog.parse().ok()?))
 }
 
@@ -212,7 +217,8 @@ pub(super) fn ensure(
         HookCondition::Stale | HookCondition::Strange(_) => {}
     }
     let limits = pins::kept_limits(k, root);
-    let loaded = k.load_pod(cookie, &root.maps(), &limits, &aside).map_err(failed)?;
+    let loaded =
+        k.load_pod(Hook::SkLookup, cookie, &root.maps(), &limits, &aside).map_err(failed)?;
     let stood = put(k, root, ground, &hook, (loaded.id, netns));
     // Whether it stands or not: nothing waits aside.
     k.unpin(&aside).map_err(failed)?;

@@ -17,11 +17,12 @@ use super::{Places, Plan, PurgeError, Step, is_mount};
 /// Links in the order in which they are detached: steering first, so that no connection is sent
 /// to a waypoint that nothing would tell its destination to; authorization before sockops, which
 /// tells it of the host's probes.
-const DETACH_ORDER: [Hook; 6] = [
+const DETACH_ORDER: [Hook; 7] = [
     Hook::Connect4,
     Hook::Connect6,
     Hook::GetPeerName4,
     Hook::GetPeerName6,
+    Hook::Xdp,
     Hook::SkLookup,
     Hook::SockOps,
 ];
@@ -210,10 +211,12 @@ impl Found {
             ours::LINK_CGROUP => Hook::ALL
                 .into_iter()
                 .find(|hook| hook.on_cgroup() && hook.attach_type() == info.attach_type),
+            ours::LINK_XDP => Some(Hook::Xdp),
             _ => Some(Hook::SkLookup).filter(|_| ours::is_pod_link(info)),
         };
         let what = match hook {
             Some(Hook::SkLookup) => format!("sk_lookup in netns inode {}", info.cgroup_id),
+            Some(Hook::Xdp) => format!("xdp at interface {}", info.cgroup_id),
             Some(hook) => hook.name().to_owned(),
             None => name.to_owned(),
         };
@@ -340,7 +343,9 @@ fn meta_below(root: &Path) -> PathBuf {
 /// Whether this is where a pod's link, or its program on the way there, has its pin.
 fn is_pods_place(root: &Path, path: &Path, base: &str) -> bool {
     let pods = path.parent().and_then(Path::parent);
-    base == Hook::SkLookup.name() && pods == Some(&root.join("pods"))
+    let named = base == Hook::SkLookup.name()
+        || base.split('-').next().is_some_and(|name| name == Hook::Xdp.name());
+    named && pods == Some(&root.join("pods"))
 }
 
 /// Whether a pinned link is ours: by its program, or by its place and attach type (its program

@@ -66,7 +66,7 @@ fn is_wanted(state: &HookState, peername: Option<bool>) -> bool {
         }
         Hook::SkMsg | Hook::SockOps | Hook::Connect4 | Hook::Connect6 => true,
         // in pods, not here
-        Hook::SkLookup => false,
+        Hook::SkLookup | Hook::Xdp => false,
     }
 }
 

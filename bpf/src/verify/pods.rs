@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::check::{Finding, Severity};
 use crate::kernel::{Kernel, KernelError};
+use crate::layout::{ConnectionKey, Map};
 use crate::netns;
 use crate::pins::Root;
 use crate::pods::{self, Ground, HookCondition, PodHook, Record, strangers_of};
@@ -61,6 +62,13 @@ pub(super) fn judge(
             let hook = PodHook::of(k, root, &ground, record.cookie)?;
             let inode = alive.get(&record.cookie).copied().unwrap_or_default();
             findings.extend(of_hook(root, record, &hook, (inode, ground.build)));
+            let xdp = pods::xdp::links(k, root, record.cookie)?;
+            if !xdp.is_empty() && !is_ending(k, record.cookie)? {
+                let problem =
+                    "an XDP program stands at its interfaces, and no connection is to end";
+                let fix = "start kmeshd: it takes the program away".to_owned();
+                findings.push(finding(Severity::Warning, record, problem.to_owned(), fix));
+            }
             let strangers = strangers_of(k, root, record)?;
             findings.extend(strangers.iter().map(|stranger| beside(record, stranger)));
             continue;
@@ -70,6 +78,17 @@ pub(super) fn judge(
         findings.push(finding(severity, record, problem.to_owned(), START.to_owned()));
     }
     Ok(findings)
+}
+
+/// Whether live connections of the pod are to end.
+fn is_ending(k: &dyn Kernel, cookie: u64) -> Result<bool, KernelError> {
+    let mut ending = false;
+    k.scan(Map::Auth, 0, &mut |keys, _| {
+        let keys = keys.chunks_exact(size_of::<ConnectionKey>());
+        let key = |bytes| bytemuck::pod_read_unaligned::<ConnectionKey>(bytes);
+        ending |= keys.map(key).any(|key| key.cookie == cookie);
+    })?;
+    Ok(ending)
 }
 
 /// What is wrong with the pod's hook, if anything is.

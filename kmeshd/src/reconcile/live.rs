@@ -1,6 +1,6 @@
 //! When live connections are judged again: those of a pod when its word is another than the one they
 //! were judged by (start, enrolment, a new policy set, the end of a bypass); those from an address
-//! when its identity changed.
+//! when its identity changed. And how long a pod has an XDP program, where that ends them.
 //!
 //! It refuses to let a pod that cannot be judged stop the daemon or the other pods: it is told
 //! with what helps, and tried again.
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use kmesh_bpf::apply::Applied;
 use kmesh_bpf::kernel::Kernel;
 use kmesh_bpf::layout::{ManagerWord, POLICY_NONE, POLICY_WAIT};
-use kmesh_bpf::live::{self, Judged, LiveError, Round};
+use kmesh_bpf::live::{self, Judged, LiveError, Revoke, Round};
 use kmesh_bpf::pins::Root;
 use kmesh_bpf::pods;
 use kmesh_bpf::tables::Have;
@@ -26,6 +26,8 @@ const BACKOFF: (Duration, Duration) = (Duration::from_millis(250), Duration::fro
 const PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
 /// A round rests so many times as long as it took.
 const REST: u32 = 5;
+/// Pods whose connections are to end are looked at so often.
+const TEND: Duration = Duration::from_millis(200);
 /// So many connections of a round are told one by one.
 const TOLD: usize = 5;
 
@@ -51,9 +53,24 @@ pub(super) struct Live {
     retries: HashMap<u64, Retry>,
     /// Notes that nobody looks after were swept.
     swept: bool,
+    /// How connections are ended.
+    revoke: Revoke,
+    /// Pods that may have connections to end, and an XDP program.
+    ending: HashSet<u64>,
+    /// When these are looked at.
+    tend_at: Option<Instant>,
+    /// What was left by a daemon before is looked after.
+    tended: bool,
+    /// What was last said of a pod that could not be looked after.
+    untended: HashMap<u64, String>,
 }
 
 impl Live {
+    /// Nothing was judged yet; this is how connections are ended.
+    pub(super) fn new(revoke: Revoke) -> Self {
+        Self { revoke, ..Self::default() }
+    }
+
     /// The tables were changed.
     pub(super) fn follow(&mut self, applied: &Applied) {
         for cookie in &applied.flipped {
@@ -70,13 +87,25 @@ impl Live {
     /// When something is to be done.
     pub(super) fn due(&self) -> Option<Instant> {
         let retry = self.retries.values().map(|retry| retry.at).min();
-        [self.sources_at, retry].into_iter().flatten().min()
+        [self.sources_at, retry, self.tend_at].into_iter().flatten().min()
     }
 
     /// Judges what is due.
     pub(super) fn work(&mut self, k: &mut dyn Kernel, root: &Root, have: &Have, status: &Status) {
         let words = have.managers();
         self.forget_gone(k, &words);
+        self.judge_due(k, root, have, &words, status);
+        self.tend(k, root, &words);
+    }
+
+    fn judge_due(
+        &mut self,
+        k: &mut dyn Kernel,
+        root: &Root,
+        have: &Have,
+        words: &[(u64, ManagerWord)],
+        status: &Status,
+    ) {
         let now = Instant::now();
         let changed: Vec<_> =
             words.iter().filter(|(cookie, word)| self.is_due(*cookie, *word, now)).collect();
@@ -89,15 +118,17 @@ impl Live {
         let from = if by_source { std::mem::take(&mut self.sources) } else { HashSet::new() };
         self.sources_at = self.sources_at.filter(|_| !by_source);
         let mut round = match begin(k, have, any) {
-            Ok(round) => round,
-            Err(why) => return self.postpone(&words, &why, status),
+            Ok(round) => round.ending(self.revoke, root),
+            Err(why) => return self.postpone(words, &why, status),
         };
-        for (cookie, word) in &words {
+        for (cookie, word) in words {
             let whole = changed.iter().any(|(one, _)| one == cookie);
             if whole || (by_source && governed(word)) {
                 let from = (!whole).then_some(&from);
                 let answer = judge(&mut round, k, root, *cookie, from);
                 self.note(*cookie, *word, answer, status);
+                self.ending.insert(*cookie);
+                self.tend_at = Some(now);
             }
         }
         let took = now.elapsed();
@@ -108,7 +139,7 @@ impl Live {
             "judged live connections"
         );
         self.rest_until = Some(Instant::now() + (took * REST).clamp(PAUSE.0, PAUSE.1));
-        self.sweep(k, &words);
+        self.sweep(k, words);
     }
 
     fn is_due(&self, cookie: u64, word: ManagerWord, now: Instant) -> bool {
@@ -169,6 +200,39 @@ impl Live {
                 status.facts().live.errors += 1;
             }
         }
+    }
+
+    /// Looks after the XDP programs: each goes when nothing of its pod is left to end.
+    fn tend(&mut self, k: &mut dyn Kernel, root: &Root, words: &[(u64, ManagerWord)]) {
+        if !std::mem::replace(&mut self.tended, true) {
+            self.ending.extend(words.iter().map(|(cookie, _)| *cookie));
+            self.tend_at = Some(Instant::now());
+        }
+        if self.tend_at.is_none_or(|at| Instant::now() < at) {
+            return;
+        }
+        self.ending.retain(|cookie| words.iter().any(|(there, _)| there == cookie));
+        for cookie in self.ending.clone() {
+            let op = || format!("look after netns cookie {cookie}");
+            let left = pods::one(&*k, root, cookie)
+                .map_err(|source| LiveError::Pod { op: op(), source: Box::new(source) })
+                .and_then(|pod| live::tend(k, root, self.revoke, &pod));
+            match left {
+                Ok(true) => drop(self.untended.remove(&cookie)),
+                Ok(false) => {
+                    self.ending.remove(&cookie);
+                    self.untended.remove(&cookie);
+                }
+                Err(why) => {
+                    let said = crate::chain(&why);
+                    if self.untended.get(&cookie) != Some(&said) {
+                        error!("{said}; trying again");
+                        self.untended.insert(cookie, said);
+                    }
+                }
+            }
+        }
+        self.tend_at = (!self.ending.is_empty()).then(|| Instant::now() + TEND);
     }
 
     /// Tells it once; the wait doubles.

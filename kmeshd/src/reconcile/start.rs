@@ -109,6 +109,7 @@ impl Start {
 
     /// The writer over tables that were read.
     pub(super) fn writer<K: Kernel>(self, k: K, have: Have, lock: Option<WriterLock>) -> Writer<K> {
+        let live = Live::new(self.place.revoke);
         let keeper = Keeper::new(&self.place, &self.here.node, have.meta().generation);
         Writer {
             k,
@@ -118,7 +119,7 @@ impl Start {
             desired: Desired::new(self.here),
             have,
             pods: Pods::default(),
-            live: Live::default(),
+            live,
             keeper,
             status: self.status,
             tokens: self.tokens,

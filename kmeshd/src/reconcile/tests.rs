@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kmesh_bpf::layout::Limits;
+use kmesh_bpf::live::Revoke;
 use kmesh_bpf::memory::{Fault, MemoryKernel};
 use kmesh_bpf::pins::Root;
 use kmesh_bpf::want::{Family, Kind, ServiceKey, Settings};
@@ -51,6 +52,7 @@ impl Machine {
             state_dir: self.dirs.path().join("state"),
             run_dir: self.dirs.path().join("run"),
             limits: Limits { services: 16, ..Limits::default() },
+            revoke: Revoke::Destroy,
         }
     }
 

@@ -38,7 +38,7 @@ impl Pod {
         let mut k = Linux::new();
         pins::adopt_maps(&mut k, &root, &limits)?;
         let prog = root.path().join("pod");
-        k.load_pod(COOKIE, &root.maps(), &limits, &prog)?;
+        k.load_pod(Hook::SkLookup, COOKIE, &root.maps(), &limits, &prog)?;
         let mut pod = Self { k, prog };
         for at in 0..WORKLOADS {
             let who = u32::from(at) + 1;

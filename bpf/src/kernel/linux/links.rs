@@ -107,6 +107,19 @@ pub(super) fn link_create(
     unsafe { bpf_fd(LINK_CREATE, &mut attr) }
 }
 
+/// `BPF_XDP`.
+const XDP: u32 = 37;
+/// `XDP_FLAGS_SKB_MODE`: generic mode, which every interface has.
+const SKB_MODE: u32 = 2;
+
+/// Attaches a program by a new link to an interface of this thread's network namespace. Refused
+/// where another program stands there.
+pub(super) fn link_xdp(prog: BorrowedFd<'_>, interface: u32) -> io::Result<OwnedFd> {
+    let mut attr = Attach { target: number(prog), prog: interface, kind: XDP, flags: SKB_MODE };
+    // SAFETY: the attribute holds no address.
+    unsafe { bpf_fd(LINK_CREATE, &mut attr) }
+}
+
 #[derive(Clone, Copy, Default, Pod, Zeroable)]
 #[repr(C)]
 struct LinkChange {

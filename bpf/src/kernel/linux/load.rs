@@ -49,7 +49,7 @@ fn definition(map: Map) -> io::Result<(aya_obj::Map, Vec<u8>)> {
     Err(io::Error::new(io::ErrorKind::NotFound, "no object of this build defines the map"))
 }
 
-/// The constant of the authorization program: whose copy it is.
+/// The constant of a pod's programs: whose copy it is.
 const POD_COOKIE: &str = "kmesh_pod_cookie";
 
 /// Loads the program of `hook` against the maps pinned in `maps` and pins it at `path`. `cookie`
@@ -97,6 +97,7 @@ fn load_patiently(program: &mut Program) -> Option<Result<(), ProgramError>> {
         Program::SockOps(program) => Some(program.load()),
         Program::CgroupSockAddr(program) => Some(program.load()),
         Program::SkLookup(program) => Some(program.load()),
+        Program::Xdp(program) => Some(program.load()),
         _ => None,
     };
     let interrupted = |answer: &Option<Result<(), ProgramError>>| match answer {

@@ -12,6 +12,7 @@ use crate::layout::Map;
 
 mod diag;
 mod elements;
+mod interfaces;
 mod links;
 mod load;
 mod mapping;

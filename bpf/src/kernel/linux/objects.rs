@@ -27,7 +27,7 @@ const PER_CPU_ARRAY: u32 = 6;
 /// `BPF_SK_MSG_VERDICT`, of [`Hook::attach_type`].
 const SK_MSG: u32 = 7;
 
-fn on_pin(op: &'static str, path: &Path) -> impl Fn(io::Error) -> KernelError {
+pub(super) fn on_pin(op: &'static str, path: &Path) -> impl Fn(io::Error) -> KernelError {
     move |source| KernelError::Pin { op, path: path.to_owned(), source }
 }
 
@@ -256,12 +256,13 @@ impl Objects for Linux {
 
     fn load_pod(
         &mut self,
+        hook: Hook,
         cookie: u64,
         maps: &Path,
         limits: &Limits,
         path: &Path,
     ) -> Result<ProgInfo, KernelError> {
-        load::load(Hook::SkLookup, Some(cookie), maps, limits, path)?;
+        load::load(hook, Some(cookie), maps, limits, path)?;
         sys::open_pin(path).and_then(|fd| prog_said(fd.as_fd())).map_err(on_pin("open", path))
     }
 

@@ -25,6 +25,10 @@ const LINK_GET_NEXT_ID: u32 = 31;
 const LINK_CGROUP: u32 = 3;
 /// `BPF_LINK_TYPE_NETNS`.
 const LINK_NETNS: u32 = 5;
+/// `BPF_LINK_TYPE_XDP`.
+const LINK_XDP: u32 = 6;
+/// `BPF_XDP`, the only attach type of such a link.
+const XDP: u32 = 37;
 
 /// Calls `bpf(2)`.
 ///
@@ -250,8 +254,9 @@ pub(super) fn prog_info(fd: BorrowedFd<'_>) -> io::Result<(ProgInfo, Vec<u32>)> 
     }
 }
 
-/// What the kernel says of a link; of one that is neither at a cgroup nor in a network namespace,
-/// id, kind and program only. A namespace's inode takes the place of a cgroup's id.
+/// What the kernel says of a link; of one that is neither at a cgroup, in a network namespace nor at
+/// an interface, id, kind and program only. A namespace's inode, or an interface's index, takes the
+/// place of a cgroup's id.
 pub(super) fn link_info(fd: BorrowedFd<'_>) -> io::Result<LinkInfo> {
     must_be(ObjectKind::Link, fd)?;
     let mut said = LinkInfo::default();
@@ -261,6 +266,10 @@ pub(super) fn link_info(fd: BorrowedFd<'_>) -> io::Result<LinkInfo> {
         // u32 netns_ino, u32 attach_type
         let [inode, attach_type]: [u32; 2] = bytemuck::cast(said.cgroup_id);
         (said.cgroup_id, said.attach_type) = (inode.into(), attach_type);
+    } else if said.kind == LINK_XDP {
+        // u32 ifindex
+        let [index, _]: [u32; 2] = bytemuck::cast(said.cgroup_id);
+        (said.cgroup_id, said.attach_type) = (index.into(), XDP);
     } else if said.kind != LINK_CGROUP {
         said.cgroup_id = 0;
         said.attach_type = 0;
