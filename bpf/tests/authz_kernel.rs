@@ -13,7 +13,7 @@ use kmesh_bpf::denials::{Namer, Ring};
 use kmesh_bpf::kernel::linux::{Dial, Linux};
 use kmesh_bpf::kernel::{Objects, Put, Tables};
 use kmesh_bpf::layout::{
-    BackendRecord, COUNTERS, ConnectionKey, DenialRecord, FrontendKey, FrontendWord, Limits,
+    BackendRecord, COUNTERS, ConnectionKey, DenialRecord, FrontendKey, FrontendWord, Hook, Limits,
     ManagerWord, Map, POLICY_WAIT,
 };
 use kmesh_bpf::pins;

@@ -13,7 +13,7 @@ use anyhow::Context as _;
 use kmesh_bpf::authz::{Identity, Policy, compile};
 use kmesh_bpf::kernel::linux::{Dial, Linux};
 use kmesh_bpf::kernel::{Objects as _, Put, Tables as _};
-use kmesh_bpf::layout::{BackendRecord, FrontendKey, FrontendWord, Limits, ManagerWord, Map};
+use kmesh_bpf::layout::{BackendRecord, FrontendKey, FrontendWord, Hook, Limits, ManagerWord, Map};
 use kmesh_bpf::pins::{self, Root};
 
 use crate::fixture::Fixture;
