@@ -143,8 +143,14 @@ pub(super) fn take_away(k: &mut dyn Kernel, root: &Root, cookie: u64) -> Result<
         }
         k.unpin(&path)?;
     }
-    k.unpin(&root.pod_xdp_new(cookie))?;
-    k.unpin(&root.pod(cookie).join(BUILD))
+    let there = k.list(&root.pod(cookie))?.unwrap_or_default();
+    for path in [root.pod_xdp_new(cookie), root.pod(cookie).join(BUILD)] {
+        if there.iter().any(|(name, _)| path.file_name().is_some_and(|file| file == name.as_str()))
+        {
+            k.unpin(&path)?;
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
