@@ -113,7 +113,8 @@ impl PodHook {
         if let Some(Pinned::Prog(info)) = k.by_id(Id::Prog(link.prog_id))? {
             hook.program = Some(info);
         }
-        hook.build = said(&entries).filter(|said| said.1 == link.prog_id).map(|said| said.0);
+        hook.build =
+            said_in(&entries, BUILD).filter(|said| said.1 == link.prog_id).map(|said| said.0);
         hook.condition = hook.judge(ground, &link);
         hook.link = Some(link);
         Ok(hook)
@@ -155,12 +156,12 @@ impl PodHook {
     }
 }
 
-/// What `build` says: the build, and the id of the program that is of it.
-fn said(entries: &[(String, EntryKind)]) -> Option<(u64, u32)> {
-    said_in(entries, BUILD)
+/// The text of a symbolic link that says of which build a program is.
+pub(super) fn build_text(build: u64, prog_id: u32) -> String {
+    format!("{build:016x} {prog_id}")
 }
 
-/// What a symbolic link of that form says.
+/// What such a symbolic link says: the build, and the id of the program that is of it.
 pub(super) fn said_in(entries: &[(String, EntryKind)], name: &str) -> Option<(u64, u32)> {
     let (build, prog) = symlink(entries, name)?.split_once(' ')?;
     Some((u64::from_str_radix(build, 16).ok()?, prog.parse().ok()?))
@@ -238,7 +239,7 @@ fn put(
         // It does nothing any more.
         k.unpin(&link)?;
     }
-    k.symlink(&root.pod(hook.cookie).join(BUILD), &format!("{:016x} {program}", ground.build))?;
+    k.symlink(&root.pod(hook.cookie).join(BUILD), &build_text(ground.build, program))?;
     if matches!(hook.condition, HookCondition::Absent | HookCondition::Detached) {
         k.link_netns(&aside, hook.cookie, netns, &link)?;
         return Ok(Hooked::Attached);

@@ -14,7 +14,7 @@ use crate::layout::Hook;
 use crate::ours;
 use crate::pins::{self, Root};
 
-use super::hook::{Ground, said_in};
+use super::hook::{Ground, build_text, said_in};
 use super::{PodsError, Record, make_dir, word_of};
 
 /// The symbolic link that says of which build the program is.
@@ -72,7 +72,7 @@ fn bring(k: &mut dyn Kernel, root: &Root, cookie: u64, netns: &Path) -> Result<(
     k.unpin(&aside)?;
     let limits = pins::kept_limits(k, root);
     let loaded = k.load_pod(Hook::Xdp, cookie, &root.maps(), &limits, &aside)?;
-    let text = format!("{:016x} {}", k.build(Hook::Xdp), loaded.id);
+    let text = build_text(k.build(Hook::Xdp), loaded.id);
     let mut done = k.symlink(&root.pod(cookie).join(BUILD), &text);
     for index in interfaces {
         // One interface that cannot be taken leaves the others not out.
@@ -127,12 +127,18 @@ pub fn detach(k: &mut dyn Kernel, root: &Root, cookie: u64) -> Result<bool, Pods
     Ok(true)
 }
 
+/// What of it is in the pod's directory beside the links: the program that waits, and what says of
+/// which build it is.
+fn beside(k: &dyn Kernel, root: &Root, cookie: u64) -> Result<Vec<PathBuf>, KernelError> {
+    let entries = k.list(&root.pod(cookie))?.unwrap_or_default();
+    let mut own = vec![root.pod_xdp_new(cookie), root.pod(cookie).join(BUILD)];
+    own.retain(|path| entries.iter().any(|(name, _)| path.ends_with(name)));
+    Ok(own)
+}
+
 /// Whether anything of it is in the pod's directory.
 fn is_there(k: &dyn Kernel, root: &Root, cookie: u64) -> Result<bool, KernelError> {
-    let entries = k.list(&root.pod(cookie))?.unwrap_or_default();
-    let aside = root.pod_xdp_new(cookie);
-    let own = |name: &String| name == BUILD || aside.ends_with(name);
-    Ok(entries.iter().any(|(name, _)| own(name)) || !links(k, root, cookie)?.is_empty())
+    Ok(!beside(k, root, cookie)?.is_empty() || !links(k, root, cookie)?.is_empty())
 }
 
 /// The same, by whoever holds the lock: unpinned only, a link would stay a moment longer.
@@ -143,12 +149,8 @@ pub(super) fn take_away(k: &mut dyn Kernel, root: &Root, cookie: u64) -> Result<
         }
         k.unpin(&path)?;
     }
-    let there = k.list(&root.pod(cookie))?.unwrap_or_default();
-    for path in [root.pod_xdp_new(cookie), root.pod(cookie).join(BUILD)] {
-        if there.iter().any(|(name, _)| path.file_name().is_some_and(|file| file == name.as_str()))
-        {
-            k.unpin(&path)?;
-        }
+    for path in beside(k, root, cookie)? {
+        k.unpin(&path)?;
     }
     Ok(())
 }
