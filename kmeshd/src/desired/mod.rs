@@ -132,30 +132,22 @@ impl Desired {
 
     /// Makes the model all there is.
     pub fn replace(&mut self, model: Model) {
-        for uid in self.gone(&model) {
+        for uid in gone(self.workloads.keys(), &model.workloads) {
             self.set_workload(&uid, None);
         }
         self.expect(model.workloads.len().saturating_sub(self.workloads.len()));
         for (uid, workload) in model.workloads {
             self.set_workload(&uid, Some(workload));
         }
-        let kept: HashSet<&Name> = model.services.iter().map(|(name, _)| name).collect();
-        let gone: Vec<Name> =
-            self.services.keys().filter(|name| !kept.contains(name)).cloned().collect();
-        for name in gone {
+        for name in gone(self.services.keys(), &model.services) {
             self.set_service(&name, None);
         }
-        drop(kept);
         for (name, service) in model.services {
             self.set_service(&name, Some(service));
         }
-        let kept: HashSet<&Name> = model.policies.iter().map(|(name, _)| name).collect();
-        let gone: Vec<Name> =
-            self.policies.keys().filter(|name| !kept.contains(name)).cloned().collect();
-        for name in gone {
+        for name in gone(self.policies.keys(), &model.policies) {
             self.set_policy(&name, None);
         }
-        drop(kept);
         for (name, policy) in model.policies {
             self.set_policy(&name, Some(policy));
         }
@@ -197,15 +189,6 @@ impl Desired {
             Some(new) => drop(self.policies.insert(name.clone(), new)),
             None => drop(self.policies.remove(name)),
         }
-    }
-
-    /// Workloads that a model no longer names.
-    fn gone(&self, model: &Model) -> Vec<Name> {
-        if self.workloads.is_empty() {
-            return Vec::new();
-        }
-        let kept: HashSet<&Name> = model.workloads.iter().map(|(uid, _)| uid).collect();
-        self.workloads.keys().filter(|uid| !kept.contains(*uid)).cloned().collect()
     }
 
     /// A workload is now so, or gone.
@@ -404,4 +387,13 @@ impl Desired {
             self.touch_service(&name);
         }
     }
+}
+
+/// What is there and no longer named.
+fn gone<'a, T>(there: impl ExactSizeIterator<Item = &'a Name>, named: &[(Name, T)]) -> Vec<Name> {
+    if there.len() == 0 {
+        return Vec::new();
+    }
+    let named: HashSet<&Name> = named.iter().map(|(name, _)| name).collect();
+    there.filter(|name| !named.contains(name)).cloned().collect()
 }
