@@ -38,6 +38,7 @@ use crate::readiness::Readiness;
 use crate::reconcile::{Adopted, Awaited, Order, Start, StartError, Tokens};
 use crate::resolve::{self, Wanted};
 use crate::shutdown::{Running, Shutdown};
+use crate::sources::mesh_file::References;
 use crate::sources::watch::{self, Wake};
 use crate::sources::xds;
 use crate::status::{Began, Status};
@@ -106,7 +107,12 @@ async fn daemon(config: Config, began: Began) -> anyhow::Result<()> {
     };
     spawn_writer(writer, obeyed, adopted, end.running())?;
     if let Some(mesh) = &config.mesh {
-        spawn_source(mesh, calls, waker.clone(), orders.clone(), &status, began)?;
+        let references = match config.xds {
+            Some(_) => References::Beyond,
+            None => References::Within,
+        };
+        let ends = (calls, waker.clone(), orders.clone());
+        spawn_source(mesh, references, ends, &status, began)?;
     }
     let plane = config.xds.clone().map(|options| {
         let token = readiness.hold("control plane", "not connected yet");
@@ -196,16 +202,15 @@ fn spawn_writer(
 
 fn spawn_source(
     mesh: &Path,
-    calls: Receiver<Wake>,
-    waker: Sender<Wake>,
-    orders: Sender<Order>,
+    references: References,
+    (calls, waker, orders): (Receiver<Wake>, Sender<Wake>, Sender<Order>),
     status: &Arc<Status>,
     began: Began,
 ) -> anyhow::Result<()> {
     let (mesh, status) = (mesh.to_owned(), Arc::clone(status));
     let mut first = true;
     let work = move || {
-        watch::run(&mesh, &calls, &waker, &mut |read| {
+        watch::run(&mesh, references, &calls, &waker, &mut |read| {
             if std::mem::take(&mut first) {
                 status.facts().phases.push(began.phase("decoded"));
             }

@@ -9,13 +9,13 @@ use kmesh_bpf::snapshot::{About, Snapshot};
 use crate::compile;
 use crate::config::Output;
 use crate::desired::{Desired, Here};
-use crate::sources::mesh_file;
+use crate::sources::mesh_file::{self, References};
 
 /// Writes what `mesh` means for the node `here`.
 pub fn write(mesh: &Path, here: Here, output: Output) -> anyhow::Result<()> {
     let about = About { node: Some(here.node.to_string()), ..About::default() };
     let mut desired = Desired::new(here);
-    desired.replace(mesh_file::read(mesh)?);
+    desired.replace(mesh_file::read(mesh, References::Within)?);
     let snapshot = Snapshot::of_change(&compile::everything(&desired), about);
     let mut out = BufWriter::new(io::stdout().lock());
     let written = match output {

@@ -145,7 +145,8 @@ namespace() {
     nsenter --net="$W/netns/$1" ip link set lo up
 }
 
-# pod NAME V4 [V6]: a network namespace on the bridge and a cgroup.
+# pod NAME V4 [V6]: a network namespace on the bridge and a cgroup. Its routers are the node, at
+# GATEWAY4 and GATEWAY6 if those are set.
 pod() {
     local name=$1 v4=$2 v6=${3-}
     namespace "$name"
@@ -156,9 +157,9 @@ pod() {
     nsenter --net="$W/netns/$name" sh -ec "
         ip link set eth0 up
         ip addr add $v4/16 dev eth0
-        ip route add default via 10.77.0.1
+        ip route add default via ${GATEWAY4:-10.77.0.1}
         [ -z '$v6' ] || ip addr add $v6/64 dev eth0 nodad
-        [ -z '$v6' ] || ip -6 route add default via fd77::1
+        [ -z '$v6' ] || ip -6 route add default via ${GATEWAY6:-fd77::1}
     "
 }
 

@@ -14,7 +14,7 @@ use std::time::Duration;
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use tracing::{debug, warn};
 
-use super::mesh_file::{self, MeshFileError};
+use super::mesh_file::{self, MeshFileError, References};
 use crate::model::Model;
 
 /// How often the file is looked at without a notice.
@@ -54,6 +54,7 @@ fn look(path: &Path) -> Option<Look> {
 /// nobody can wake it.
 pub fn run(
     path: &Path,
+    references: References,
     calls: &Receiver<Wake>,
     waker: &Sender<Wake>,
     hand_on: &mut dyn FnMut(Result<Model, MeshFileError>),
@@ -61,7 +62,7 @@ pub fn run(
     let mut watched = Watched::new(waker.clone());
     watched.follow(path);
     let mut seen = look(path);
-    hand_on(mesh_file::read(path));
+    hand_on(mesh_file::read(path, references));
     loop {
         let reload = match calls.recv_timeout(LOOK) {
             Ok(Wake::Stop) | Err(RecvTimeoutError::Disconnected) => return,
@@ -74,7 +75,7 @@ pub fn run(
         seen = settle(path);
         watched.follow(path);
         debug!(file = %path.display(), "the mesh file is read again");
-        hand_on(mesh_file::read(path));
+        hand_on(mesh_file::read(path, references));
     }
 }
 
@@ -178,7 +179,7 @@ mod tests {
             let (tell, said) = mpsc::channel();
             let (path, own) = (dir.path().join("mesh.yaml"), waker.clone());
             std::thread::spawn(move || {
-                run(&path, &calls, &own, &mut |read| {
+                run(&path, References::Within, &calls, &own, &mut |read| {
                     let read = read.map(|model| model.services.len());
                     let _ = tell.send(read.map_err(|error| error.to_string()));
                 });

@@ -1,12 +1,14 @@
 //! The fake's control socket: one command a line, as JSON; one answer a line.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use prost::Message as _;
 use serde::Deserialize;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 
 use crate::objects::{Policy, Service, Type, Workload};
+use crate::proto::discovery::DeltaDiscoveryResponse;
 use crate::world::{Faults, State, World};
 
 /// What a test can say.
@@ -44,12 +46,19 @@ pub enum Command {
         /// Workloads of each.
         endpoints: usize,
     },
+    /// Send what these files hold, each the bytes of a response, as they stand.
+    Send {
+        /// The files, in order.
+        files: Vec<PathBuf>,
+    },
     /// Serve nothing.
     Clear,
     /// Fail like this from now on.
     Faults(Faults),
     /// End every stream.
     Close,
+    /// Shut down as servers do: GOAWAY, every stream unavailable, nothing accepted any more.
+    Shutdown,
     /// Say what was heard.
     Report,
 }
@@ -102,11 +111,26 @@ pub fn obey(command: Command, world: &World) -> String {
         Command::Many { services, endpoints } => {
             world.change(|state| many(state, services, endpoints));
         }
+        Command::Send { files } => match files.iter().map(|file| captured(file)).collect() {
+            Ok(responses) => {
+                let responses: Vec<_> = responses;
+                world.change(|state| state.script.extend(responses));
+            }
+            Err(error) => return serde_json::json!({ "error": error }).to_string(),
+        },
+        Command::Shutdown => world.change(|state| state.over = true),
         Command::Clear => world.change(|state| state.of.clear()),
         Command::Faults(faults) => world.change(|state| state.faults = faults),
         Command::Close => world.change(|state| state.epoch += 1),
     }
     "{}".to_owned()
+}
+
+/// The response that a file holds.
+fn captured(file: &Path) -> Result<DeltaDiscoveryResponse, String> {
+    let failed = |error: &dyn std::fmt::Display| format!("{}: {error}", file.display());
+    let bytes = std::fs::read(file).map_err(|error| failed(&error))?;
+    DeltaDiscoveryResponse::decode(&*bytes).map_err(|error| failed(&error))
 }
 
 /// A mesh of many services, as large clusters have them.
@@ -135,5 +159,28 @@ fn many(state: &mut State, services: usize, endpoints: usize) {
         let service =
             Service { namespace, hostname, vips, ports: [(80, 8080)].into(), ..Service::default() };
         state.set(Type::Address, service.encode());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_captured_is_sent_byte_for_byte() {
+        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures/istiod");
+        let mut seen = 0;
+        for part in ["initial", "churn"] {
+            for entry in std::fs::read_dir(fixtures.join(part)).expect("the fixtures") {
+                let file = entry.expect("an entry").path();
+                if file.extension().is_some_and(|of| of == "pb") {
+                    let bytes = std::fs::read(&file).expect("a capture");
+                    let response = captured(&file).expect("a response");
+                    assert_eq!(response.encode_to_vec(), bytes, "{}", file.display());
+                    seen += 1;
+                }
+            }
+        }
+        assert_eq!(seen, 34);
     }
 }

@@ -7,10 +7,12 @@
 //! It refuses nothing: what a test tells it to send is sent.
 
 pub mod control;
+mod line;
 pub mod objects;
 pub mod pki;
 pub mod proto;
 mod serve;
+mod tear;
 pub mod world;
 
 pub use serve::{Fake, Security, start};

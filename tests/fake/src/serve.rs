@@ -9,16 +9,18 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::Stream;
-use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::{Identity, Server, ServerTlsConfig};
 use tonic::{Code, Request, Response, Status, Streaming};
 
+use crate::line;
 use crate::objects::Type;
 use crate::pki::Pki;
 use crate::proto::discovery::aggregated_discovery_service_server::{
     AggregatedDiscoveryService, AggregatedDiscoveryServiceServer,
 };
 use crate::proto::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
+use crate::tear::Tear;
 use crate::world::{World, resource};
 
 /// NACKs that are remembered.
@@ -62,13 +64,22 @@ pub async fn start(
     let service = AggregatedDiscoveryServiceServer::new(Plane { world: world.clone(), token })
         .max_encoding_message_size(LARGEST)
         .max_decoding_message_size(LARGEST);
-    let serving = server.add_service(service).serve_with_incoming(TcpListenerStream::new(listener));
+    let service = Tear { service, world: world.clone() };
+    let lines = line::accept(listener, world.clone());
+    let over = over(world.clone());
+    let serving = server.add_service(service).serve_with_incoming_shutdown(lines, over);
     tokio::spawn(async move {
         if let Err(error) = serving.await {
             eprintln!("kmesh-fake-istiod: {error}");
         }
     });
     Ok(Fake { address, world })
+}
+
+/// Until the world ends.
+async fn over(world: World) {
+    let mut changes = world.changes();
+    while !world.state().over && changes.changed().await.is_ok() {}
 }
 
 struct Plane {
@@ -136,6 +147,11 @@ impl Talk {
                 },
                 changed = self.changes.changed() => changed.is_ok() && self.speak().await,
             };
+            if self.world.state().over {
+                // The client has gone away: it knows.
+                let _ = self.out.send(Err(Status::unavailable("shutting down"))).await;
+                break;
+            }
             if !goes_on || self.world.state().epoch != self.epoch {
                 break;
             }
@@ -167,7 +183,7 @@ impl Talk {
             }
             heard.known += self.sent[&of].len();
         }
-        self.answer(of).await
+        self.answer(of).await && self.recite().await
     }
 
     fn note(&self, request: &DeltaDiscoveryRequest) {
@@ -189,7 +205,27 @@ impl Talk {
                 return false;
             }
         }
-        true
+        self.recite().await
+    }
+
+    /// Sends what the script has for this stream.
+    async fn recite(&mut self) -> bool {
+        loop {
+            let response = {
+                let state = &mut *self.world.state();
+                let Some(next) = state.script.front() else { return true };
+                if !Type::of(&next.type_url).is_some_and(|of| self.sent.contains_key(&of)) {
+                    return true;
+                }
+                state.heard.responses += 1;
+                state.script.pop_front()
+            };
+            if let Some(response) = response
+                && self.out.send(Ok(response)).await.is_err()
+            {
+                return false;
+            }
+        }
     }
 
     async fn answer(&mut self, of: Type) -> bool {

@@ -1,6 +1,6 @@
 //! What the fake serves, how it fails, and what it has heard.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use crate::objects::Type;
-use crate::proto::discovery::{Payload, Resource};
+use crate::proto::discovery::{DeltaDiscoveryResponse, Payload, Resource};
 
 /// How it fails.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -29,6 +29,29 @@ pub struct Faults {
     pub close_after: usize,
     /// Each stream is ended by this gRPC code.
     pub status: Option<i32>,
+    /// How connections are met.
+    pub greeting: Greeting,
+    /// So many bytes a second are sent on a connection (0: as fast as it takes them).
+    pub bytes_per_second: usize,
+    /// Each connection is reset after so many bytes (0: never).
+    pub reset_after: usize,
+    /// Each stream is reset (RST_STREAM) after so many bytes of its messages (0: never).
+    pub tear_after: usize,
+}
+
+/// How a connection is met.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Greeting {
+    /// It is served.
+    #[default]
+    Serve,
+    /// Nothing is ever said on it.
+    Hang,
+    /// It is closed at once.
+    Close,
+    /// It is answered in HTTP/1.1.
+    Http1,
 }
 
 /// What was heard.
@@ -71,6 +94,10 @@ pub struct State {
     pub heard: Heard,
     /// Streams of an earlier number are ended.
     pub epoch: u64,
+    /// Responses that are sent as they stand, each once, to a stream that subscribed to its type.
+    pub script: VecDeque<DeltaDiscoveryResponse>,
+    /// It has shut down: it said GOAWAY, ends every stream as unavailable, and accepts none.
+    pub over: bool,
     versions: u64,
 }
 

@@ -82,94 +82,44 @@ fn endpoints(
     said.join(" ")
 }
 
-/// What the services of the captures lead to: web port 80, web port 9000, dual, local.
-fn app_a(writer: &Writer<MemoryKernel>) -> [String; 4] {
-    [("web", 80), ("web", 9000), ("dual", 81), ("local", 83)].map(|(name, port)| {
-        let name = format!("app-a/{name}.app-a.svc.cluster.local");
-        endpoints(writer, &name, port, Kind::Service, Family::V4)
-    })
+/// What a line of `expected.txt` is about, and what it says.
+type Expected = BTreeMap<String, String>;
+
+/// `churn/expected.txt`: by step, what it says anew.
+fn expectations() -> Vec<(String, Expected)> {
+    let text = std::fs::read_to_string(fixtures().join("churn/expected.txt")).expect("the file");
+    let mut steps: Vec<(String, Expected)> = Vec::new();
+    for line in text.lines().filter(|line| !line.starts_with('#')) {
+        match (line.strip_prefix("---- "), line.split_once(": ")) {
+            (Some(label), _) => steps.push((label.to_owned(), Expected::new())),
+            (None, Some((about, says))) => {
+                let (_, said) = steps.last_mut().expect("a step");
+                said.insert(about.to_owned(), says.to_owned());
+            }
+            (None, None) => panic!("neither a step nor a line: {line}"),
+        }
+    }
+    steps
 }
 
-/// What a step must lead to, where it changes something: the four of [`app_a`].
-const EXPECTED: &[(&str, [&str; 4])] = &[
-    // web-notready is not ready; dual stays in this node's zone, local on this node.
-    (
-        "first answers",
-        ["web-1:8080 web-2:8080", "web-1:9000 web-2:9000", "web-1:8081", "web-1:8080"],
-    ),
-    (
-        "./pod.sh app-a web-3 node-a 10.244.1.15 app=web web",
-        [
-            "web-1:8080 web-2:8080 web-3:8080",
-            "web-1:9000 web-2:9000 web-3:9000",
-            "web-1:8081 web-3:8081",
-            "web-1:8080 web-3:8080",
-        ],
-    ),
-    (
-        "./pod.sh app-a web-3 node-a 10.244.1.15 app=web web False",
-        ["web-1:8080 web-2:8080", "web-1:9000 web-2:9000", "web-1:8081", "web-1:8080"],
-    ),
-    (
-        "./pod.sh app-a web-3 node-a 10.244.1.15 app=web web True {",
-        [
-            "web-1:8080 web-2:8080 web-3:8080",
-            "web-1:9000 web-2:9000 web-3:9000",
-            "web-1:8081 web-3:8081",
-            "web-1:8080 web-3:8080",
-        ],
-    ),
-    (
-        "kubectl patch pod -n app-a web-3 --subresource=status",
-        ["web-1:8080 web-2:8080", "web-1:9000 web-2:9000", "web-1:8081", "web-1:8080"],
-    ),
-    (
-        "kubectl patch svc -n app-a web",
-        ["web-1:8089 web-2:8089", "web-1:9000 web-2:9000", "web-1:8081", "web-1:8080"],
-    ),
-    ("kubectl delete svc -n app-a web", ["-", "-", "web-1:8081", "web-1:8080"]),
-    (
-        "kubectl apply -f objects/01-apps.yaml",
-        ["web-1:8080 web-2:8080", "web-1:9000 web-2:9000", "web-1:8081", "web-1:8080"],
-    ),
-    // The client is an endpoint for a moment.
-    (
-        "kubectl label pod -n app-a client-1 app=web",
-        [
-            "client-1:8080 web-1:8080 web-2:8080",
-            "client-1:9000 web-1:9000 web-2:9000",
-            "client-1:8081 web-1:8081",
-            "client-1:8080 web-1:8080",
-        ],
-    ),
-    (
-        "kubectl label pod -n app-a client-1 app=client",
-        ["web-1:8080 web-2:8080", "web-1:9000 web-2:9000", "web-1:8081", "web-1:8080"],
-    ),
-    (
-        "./pod.sh app-a web-4 node-a 10.244.1.16",
-        [
-            "web-1:8080 web-2:8080 web-4:8080",
-            "web-1:9000 web-2:9000 web-4:9000",
-            "web-1:8081 web-4:8081",
-            "web-1:8080 web-4:8080",
-        ],
-    ),
-    // It is terminating.
-    (
-        "kubectl delete pod -n app-a web-4 --wait=false",
-        ["web-1:8080 web-2:8080", "web-1:9000 web-2:9000", "web-1:8081", "web-1:8080"],
-    ),
-    (
-        "./pod.sh app-a web-5 node-a 10.244.1.15",
-        [
-            "web-1:8080 web-2:8080 web-5:8080",
-            "web-1:9000 web-2:9000 web-5:9000",
-            "web-1:8081 web-5:8081",
-            "web-1:8080 web-5:8080",
-        ],
-    ),
-];
+/// What the tables say of `about`, in the words of `expected.txt`.
+fn said(writer: &Writer<MemoryKernel>, about: &str) -> String {
+    if about == "policies" {
+        let policies = writer.have.policies().map(|policy| policy.name.to_string());
+        let policies: std::collections::BTreeSet<_> = policies.collect();
+        return policies.into_iter().collect::<Vec<_>>().join(" ");
+    }
+    let words: Vec<&str> = about.split(' ').collect();
+    let [name, port, family] = words[..] else { panic!("no service: {about}") };
+    let (namespace, host) = name.split_once('/').expect("a name");
+    let name = format!("{namespace}/{host}.{namespace}.svc.cluster.local");
+    let family = if family == "ipv6" { Family::V6 } else { Family::V4 };
+    let port = port.parse().expect("a port");
+    match endpoints(writer, &name, port, Kind::Service, family) {
+        none if none.is_empty() => "none".to_owned(),
+        some => some,
+    }
+}
 
 #[test]
 fn after_each_step_of_the_log_the_tables_say_what_it_says() {
@@ -177,20 +127,21 @@ fn after_each_step_of_the_log_the_tables_say_what_it_says() {
     let mut writer = on_node_a(&mut machine, kernel);
     let mut memory = Memory::new(false, 0);
     memory.begin(false, 1 << 20);
-    let mut expected: Vec<_> = EXPECTED.iter().rev().collect();
-    let mut now = [""; 4];
-    for (done, numbers) in steps() {
+    let (steps, expected) = (steps(), expectations());
+    assert_eq!(steps.len(), expected.len(), "each step of the log is expected to do something");
+    let mut now = Expected::new();
+    for ((done, numbers), (label, says)) in steps.into_iter().zip(expected) {
+        assert!(done.starts_with(&label), "the log has {done}, expected.txt {label}");
         for number in numbers {
             feed(&mut writer, &mut memory, captured("churn", number));
         }
-        if expected.last().is_some_and(|(step, _)| done.starts_with(step)) {
-            now = expected.pop().expect("a step").1;
+        now.extend(says);
+        for (about, says) in &now {
+            assert_eq!(said(&writer, about), *says, "{about} after: {done}");
         }
-        assert_eq!(app_a(&writer), now, "after: {done}");
         let wrong = check::check(&writer.have);
         assert!(wrong.is_empty(), "after {done}: {wrong:?}");
     }
-    assert!(expected.is_empty(), "steps that the log has not: {expected:?}");
     is_state(&memory, "churn");
     assert_eq!(writer.desired.policies(), 7);
 
@@ -201,7 +152,7 @@ fn after_each_step_of_the_log_the_tables_say_what_it_says() {
     let mut memory = Memory::new(false, 12);
     memory.begin(false, 1 << 20);
     let mut all = BTreeMap::new();
-    for (_, numbers) in steps() {
+    for (_, numbers) in self::steps() {
         for number in numbers {
             let response = captured("churn", number);
             let of: &mut BTreeMap<String, bytes::Bytes> =
@@ -220,7 +171,9 @@ fn after_each_step_of_the_log_the_tables_say_what_it_says() {
             DeltaDiscoveryResponse { type_url, resources, ..DeltaDiscoveryResponse::default() };
         feed(&mut writer, &mut memory, response);
     }
-    assert_eq!(app_a(&writer), now);
+    for (about, says) in &now {
+        assert_eq!(said(&writer, about), *says, "{about}");
+    }
     assert_eq!(kill(writer).written(), before, "nothing differs");
 }
 

@@ -10,9 +10,9 @@ use std::sync::Arc;
 use kmesh_bpf::authz::Document;
 use kmesh_bpf::layout::NAME_MAX;
 
-use super::Problems;
 use super::format::{self, HealthPolicy, LoadBalancerMode, NetworkMode, Status, Text};
 use super::say::{Say, check_workload};
+use super::{Problems, References};
 use crate::model::{
     Destination, Interner, Ips, Membership, Mode, Model, Name, Place, Pod, Scope, Service, Traits,
     Workload,
@@ -23,12 +23,18 @@ use crate::model::{
 pub(super) struct Builder {
     model: Model,
     problems: Problems,
+    references: References,
     texts: Interner<str>,
     places: Interner<Place>,
     traits: Interner<Traits>,
 }
 
 impl Builder {
+    /// Nothing yet; its references will be looked for there.
+    pub(super) fn new(references: References) -> Self {
+        Self { references, ..Self::default() }
+    }
+
     /// Takes a workload of the file.
     pub(super) fn workload(&mut self, from: &format::Workload) {
         let uid = uid_of(from);
@@ -206,6 +212,9 @@ impl Builder {
             if !policies.insert(name) {
                 self.problems.add(format!("policy {name}: there twice"));
             }
+        }
+        if self.references == References::Beyond {
+            return;
         }
         let unknown = |waypoint: &Option<Destination>| match waypoint {
             Some(Destination::Hostname(name)) if !services.contains(name) => Some(name.clone()),

@@ -81,8 +81,18 @@ impl fmt::Display for Problems {
     }
 }
 
+/// Where the objects are that a file's objects name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum References {
+    /// In the file: one that is not there is a mistake.
+    #[default]
+    Within,
+    /// Perhaps in another source, a control plane, and perhaps later.
+    Beyond,
+}
+
 /// Reads and checks a mesh file.
-pub fn read(path: &Path) -> Result<Model, MeshFileError> {
+pub fn read(path: &Path, references: References) -> Result<Model, MeshFileError> {
     let read = |source| MeshFileError::Read { path: path.to_owned(), source };
     let mut text = String::new();
     let file = std::fs::File::open(path).map_err(read)?;
@@ -90,12 +100,18 @@ pub fn read(path: &Path) -> Result<Model, MeshFileError> {
     if size as u64 == MAX_BYTES {
         return Err(read(io::Error::new(io::ErrorKind::FileTooLarge, "over 1 GiB")));
     }
-    parse(&text).map_err(|problems| MeshFileError::Refused { path: path.to_owned(), problems })
+    let builder = Builder::new(references);
+    let refused = |problems| MeshFileError::Refused { path: path.to_owned(), problems };
+    build(&text, builder).map_err(refused)
 }
 
 /// Reads and checks the text of a mesh file: JSON if it begins with `{`, else YAML.
+#[cfg(test)]
 pub fn parse(text: &str) -> Result<Model, Problems> {
-    let mut builder = Builder::default();
+    build(text, Builder::default())
+}
+
+fn build(text: &str, mut builder: Builder) -> Result<Model, Problems> {
     let start = text.trim_start_matches('\u{feff}').trim_start();
     let formed = if start.is_empty() {
         Err("it is empty; write {} if it shall say nothing".to_owned())

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use kmesh_bpf::authz::StringMatch;
 
-use super::parse;
+use super::{References, parse, read};
 use crate::model::{Destination, Mode, Scope};
 
 fn problems(text: &str) -> String {
@@ -184,4 +184,17 @@ policies:
     ] {
         assert!(said.contains(part), "{part} is not in:\n{said}");
     }
+}
+
+#[test]
+fn beside_a_control_plane_references_may_lead_to_its_objects() {
+    let text = "workloads: [{uid: w, netns: p, services: {n/far: {80: 80}}, \
+        waypoint: {destination: n/way}, authorizationPolicies: [n/p]}]";
+    assert!(parse(text).is_err());
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = dir.path().join("mesh.yaml");
+    std::fs::write(&path, text).expect("a file");
+    let model = read(&path, References::Beyond).expect("a good file");
+    assert_eq!(model.workloads.len(), 1);
+    assert!(read(&path, References::Within).is_err());
 }
