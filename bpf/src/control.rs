@@ -54,6 +54,9 @@ pub struct DaemonStatus {
     /// of them stays.
     #[serde(default)]
     pub policies_refused: Vec<String>,
+    /// Waypoints that are named and not known.
+    #[serde(default)]
+    pub waypoints_awaited: Vec<WaypointAwaited>,
     /// Pods whose connections are governed.
     pub pods_managed: u64,
     /// Pods that are enrolled and pass.
@@ -65,6 +68,24 @@ pub struct DaemonStatus {
     /// Connections that were kept out of pods.
     #[serde(default)]
     pub denials: DenialsStatus,
+}
+
+/// A waypoint that is not known, and who names it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WaypointAwaited {
+    /// Its name.
+    pub waypoint: String,
+    /// Objects that name it and stay as they were.
+    pub staying: u64,
+    /// The others: they go to its last endpoints, or are refused where it has none.
+    pub others: u64,
+    /// Its last endpoints.
+    pub endpoints: u64,
+    /// The first objects: "service NAME", "workload UID".
+    pub objects: Vec<String>,
+    /// All of it in words.
+    pub said: String,
 }
 
 /// Connections that were kept out of pods, since the tables were made.

@@ -107,6 +107,11 @@ fn running(style: Style, status: &DaemonStatus, lines: &mut Vec<(&str, String)>)
     lines.push(("model", model));
     let refused = status.policies_refused.iter();
     lines.extend(refused.map(|why| ("policies", style.paint(Tone::Bad, why))));
+    let awaited = status.waypoints_awaited.iter();
+    lines.extend(
+        awaited
+            .map(|one| ("not known", style.paint(Tone::Warn, &format!("waypoint {}", one.said)))),
+    );
     let writer = &status.writer;
     if let Some(seconds) = writer.last_write_seconds_ago {
         let elements = writer.last_write_elements;

@@ -34,6 +34,8 @@ pub fn everything(desired: &Desired) -> Change {
             change.workloads.push(entry);
         }
     }
+    let ghosts = desired.ghosts().iter();
+    change.workloads.extend(ghosts.map(|(uid, ghost)| (uid.clone(), Some(ghost.clone()))));
     change.workloads.reserve(desired.workloads.len());
     for uid in desired.workloads.keys() {
         if let Some(workload) = workload(desired, uid) {
@@ -137,6 +139,9 @@ fn waypoint(desired: &Desired, target: &Target, change: &mut Change) {
 
 fn waypoint_endpoints(desired: &Desired, target: &Target, family: Family) -> Vec<Endpoint> {
     let port = desired.here.waypoint_port;
+    if let Some(last) = desired.kept_endpoints(target, family) {
+        return last.to_vec();
+    }
     if let Some(name) = desired.target_service(target) {
         // Its workloads may be announced before the service is: they are enough.
         let unknown = Service::default();
@@ -229,16 +234,16 @@ fn target_port(name: &Name, service: &Service, workload: &Workload, port: u16) -
 
 /// The record of a workload; none for one that nothing here can reach.
 fn workload(desired: &Desired, uid: &Name) -> Option<want::Workload> {
-    let workload = desired.workloads.get(uid)?;
+    let Some(workload) = desired.workloads.get(uid) else {
+        return desired.ghosts().get(uid).cloned();
+    };
     let ips = workload.ips.all();
     if ips.is_empty() || !desired.is_local(&workload.place.network) {
         return None;
     }
-    let own = desired.own_addresses(workload);
-    // All of them, or none: one that leads to another workload tells that this one is not there.
-    let owns_all = own.iter().all(|ip| desired.is_owner(uid, *ip));
-    let addresses = if owns_all { own.to_vec() } else { Vec::new() };
-    let waypoint = desired.workload_waypoint(workload).filter(|_| !addresses.is_empty());
+    let led = desired.leads_to(uid, workload);
+    let addresses = if led { desired.own_addresses(workload).to_vec() } else { Vec::new() };
+    let waypoint = desired.workload_waypoint(uid, workload).filter(|_| !addresses.is_empty());
     let waypoint = waypoint.map(|target| reference(desired, &target));
     Some(want::Workload {
         v4: workload.ips.v4(),
@@ -246,12 +251,12 @@ fn workload(desired: &Desired, uid: &Name) -> Option<want::Workload> {
         addresses,
         waypoint,
         identity: Some(workload.traits.identity.clone()),
-        is_waypoint: is_waypoint(desired, workload),
+        is_waypoint: is_waypoint(desired, uid, workload),
         policies: workload.traits.policies.to_vec(),
     })
 }
 
-fn is_waypoint(desired: &Desired, workload: &Workload) -> bool {
+fn is_waypoint(desired: &Desired, uid: &Name, workload: &Workload) -> bool {
     let used = |target: &Target| desired.waypoints.contains_key(target);
     let at_address = || workload.ips.all().iter().any(|ip| used(&Target::Address(*ip)));
     let by_service = |name: &Name| {
@@ -260,7 +265,9 @@ fn is_waypoint(desired: &Desired, workload: &Workload) -> bool {
         used(&Target::Service(name.clone())) || desired.services.get(name).is_some_and(by_vip)
     };
     !desired.waypoints.is_empty()
-        && (at_address() || workload.traits.services.iter().any(|m| by_service(&m.service)))
+        && (at_address()
+            || workload.traits.services.iter().any(|m| by_service(&m.service))
+            || desired.is_kept_endpoint(uid))
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use hyper::body::Incoming;
 use hyper::{Method, Request, StatusCode};
 use kmesh_bpf::control::{
     self, ControlPlaneStatus, DaemonStatus, DenialSaid, DenialsStatus, STATUS_SCHEMA, SourceStatus,
-    WriterStatus,
+    WaypointAwaited, WriterStatus,
 };
 use kmesh_bpf::places::CONTROL;
 use kmesh_bpf::{clock, denials};
@@ -26,6 +26,7 @@ use tokio::sync::oneshot;
 
 use crate::admin::Admin;
 use crate::config::Config;
+use crate::desired::Awaited;
 use crate::http::{Answer, Door, say, say_json, stream_json};
 use crate::reconcile::Order;
 use crate::status::{Facts, XdsFacts};
@@ -128,6 +129,7 @@ impl Control {
             workloads: facts.model.1 as u64,
             policies: facts.policies as u64,
             policies_refused: facts.policies_refused.clone(),
+            waypoints_awaited: facts.oddities.waypoints.iter().map(awaited).collect(),
             pods_managed: facts.pods_managed as u64,
             pods_bypassed: facts.pods_bypassed as u64,
             pods_waiting: facts.pods_waiting.clone(),
@@ -194,6 +196,17 @@ impl Control {
         } else {
             say(StatusCode::SERVICE_UNAVAILABLE, "the writer is busy\n".to_owned())
         }
+    }
+}
+
+fn awaited(one: &Awaited) -> WaypointAwaited {
+    WaypointAwaited {
+        waypoint: one.waypoint.to_string(),
+        staying: one.staying as u64,
+        others: one.others as u64,
+        endpoints: one.endpoints as u64,
+        objects: one.objects.iter().cloned().collect(),
+        said: one.to_string(),
     }
 }
 

@@ -12,6 +12,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
+use crate::desired::Awaited;
 use crate::status::{Facts, Phase, XdsFacts};
 
 /// The text for these facts.
@@ -156,8 +157,19 @@ impl Mesh {
         gauge(to, "kmesh_vips_contested", help, odd.contested.len() as u64)?;
         let help = "workloads whose hostname was not resolved";
         gauge(to, "kmesh_workloads_unresolved", help, odd.unresolved as u64)?;
-        let help = "waypoints that are named and unknown: connections to them are refused";
+        let help = "waypoints that are named and not known";
         gauge(to, "kmesh_waypoints_unknown", help, odd.waypoints.len() as u64)?;
+        let sum = |which: fn(&Awaited) -> usize| odd.waypoints.iter().map(which).sum::<usize>();
+        let refused = |one: &Awaited| if one.endpoints == 0 { one.others } else { 0 };
+        let last = |one: &Awaited| if one.endpoints == 0 { 0 } else { one.others };
+        let waiting = [
+            ("as before", sum(|one| one.staying)),
+            ("last endpoints", sum(last)),
+            ("refused", sum(refused)),
+        ];
+        let waiting = waiting.into_iter().map(|(meets, n)| (meets, to_f64(n as u64)));
+        let help = "services and workloads whose waypoint is not known, by what they meet";
+        gauges(to, "kmesh_waypoint_waiting", help, "meets", waiting)?;
         let help = "authorization policies that the mesh names";
         gauge(to, "kmesh_policies", help, facts.policies as u64)?;
         let help = "sets of policies that could not be brought in force as they are written";

@@ -207,6 +207,16 @@ impl Have {
         Some(self.service_at(index, self.services.get(index)?, &mut Shared::default()))
     }
 
+    /// The waypoint that a service's records name, whatever their ports; `None` if it has none.
+    #[must_use]
+    pub fn waypoint_of(&self, service: &str) -> Option<Option<Name>> {
+        let name = self.names.find(service)?;
+        let of = |record: &&ServiceRecord| record.name == name && record.kind == KIND_SERVICE;
+        let records = self.services.iter().map(|(_, record)| record).filter(of);
+        let first = records.min_by_key(|record| (record.port, record.family))?;
+        Some(self.waypoint(first.waypoint, &mut Shared::default()).map(|waypoint| waypoint.name))
+    }
+
     /// Every service and waypoint, in no order.
     pub fn services(&self) -> impl Iterator<Item = (ServiceKey, Service)> + '_ {
         let mut shared = Shared::default();

@@ -5,13 +5,16 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use kmesh_bpf::authz::Policy;
-use kmesh_bpf::want::{Change, Family, Kind, Service as Record, Settings, Workload as Backend};
+use kmesh_bpf::want::{
+    Change, Family, Kind, Service as Record, ServiceKey, Settings, Workload as Backend,
+};
 
 use super::{changed, everything};
-use crate::desired::{Desired, Here};
-use crate::model::{Ips, Membership, Service, Traits, Workload};
+use crate::desired::{Desired, Here, InForce};
+use crate::model::{Ips, Membership, Name, Service, Traits, Workload};
 use crate::sources::mesh_file;
 
+mod kept;
 mod sums;
 
 fn ip(net: u8, host: usize) -> IpAddr {
@@ -48,6 +51,28 @@ struct Tables {
     policies: BTreeMap<String, Arc<Policy>>,
 }
 
+/// As [`Tables`] knows a service.
+fn known_as(key: &ServiceKey) -> (String, u16, u8, bool) {
+    let family = if key.family == Family::V4 { 4 } else { 6 };
+    (key.name.to_string(), key.port, family, key.kind == Kind::Waypoint)
+}
+
+impl InForce for Tables {
+    fn service(&self, key: &ServiceKey) -> Option<Record> {
+        self.services.get(&known_as(key)).cloned()
+    }
+
+    fn waypoint_of(&self, service: &str) -> Option<Option<Name>> {
+        let of = |(name, _, _, waypoint): &(String, u16, u8, bool)| name == service && !waypoint;
+        let (_, first) = self.services.iter().find(|(key, _)| of(key))?;
+        Some(first.waypoint.as_ref().map(|waypoint| waypoint.name.clone()))
+    }
+
+    fn workload(&self, uid: &str) -> Option<Backend> {
+        self.workloads.get(uid).cloned()
+    }
+}
+
 impl Tables {
     fn apply(&mut self, change: &Change) {
         if change.all_services {
@@ -60,8 +85,7 @@ impl Tables {
             self.policies.clear();
         }
         for (key, record) in &change.services {
-            let family = if key.family == Family::V4 { 4 } else { 6 };
-            let key = (key.name.to_string(), key.port, family, key.kind == Kind::Waypoint);
+            let key = known_as(key);
             match record.clone() {
                 Some(mut record) => {
                     record.endpoints.sort();

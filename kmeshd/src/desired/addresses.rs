@@ -66,4 +66,18 @@ impl Desired {
         let reachable = self.is_local(&workload.place.network) && !workload.host_network;
         if reachable { workload.ips.all() } else { &[] }
     }
+
+    /// Whether addresses lead to a workload. All of its own, or none: one that leads to another
+    /// workload tells that this one is not there.
+    pub(crate) fn leads_to(&self, uid: &Name, workload: &Workload) -> bool {
+        let own = self.own_addresses(workload);
+        !own.is_empty() && own.iter().all(|ip| self.is_owner(uid, *ip))
+    }
+
+    /// Whether a service is published at any VIP and port.
+    pub(super) fn is_reached(&self, name: &Name, service: &Service) -> bool {
+        let ports = || service.ports.iter().map(|(port, _)| *port);
+        let vips = self.local_vips(service);
+        vips.iter().any(|ip| ports().any(|port| self.is_published(name, *ip, port)))
+    }
 }

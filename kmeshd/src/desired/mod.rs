@@ -9,12 +9,14 @@
 
 mod addresses;
 mod claims;
+mod dirty;
 mod hostnames;
+mod kept;
 mod oddities;
 mod waypoints;
 
 use hashbrown::hash_map::Entry;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use hashbrown::{HashMap, HashSet};
 
@@ -22,13 +24,16 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use kmesh_bpf::authz::Policy;
-use kmesh_bpf::want::{ServiceKey, Settings};
+use kmesh_bpf::want::Settings;
 
 use crate::model::{Model, Name, Place, Service, Workload};
 
 use claims::Claims;
+pub use dirty::Dirty;
 use hostnames::Hostnames;
-pub use oddities::Oddities;
+pub use kept::InForce;
+use kept::Kept;
+pub use oddities::{Awaited, Oddities};
 pub use waypoints::Target;
 pub(crate) use waypoints::{Users, slot};
 
@@ -45,24 +50,6 @@ pub struct Here {
     pub waypoint_port: u16,
     /// What the programs are told.
     pub settings: Settings,
-}
-
-/// What must be compiled again. Keys that were published are kept, so that those that are no
-/// longer can be removed.
-#[derive(Debug, Default, PartialEq)]
-pub struct Dirty {
-    /// Everything: the rest says nothing then.
-    pub all: bool,
-    /// Services.
-    pub services: BTreeSet<Name>,
-    /// Keys that services had.
-    pub service_keys: HashSet<ServiceKey>,
-    /// Waypoints.
-    pub waypoints: BTreeSet<Target>,
-    /// Workloads.
-    pub workloads: BTreeSet<Name>,
-    /// Authorization policies.
-    pub policies: BTreeSet<Name>,
 }
 
 /// The state of all sources. See the module.
@@ -85,6 +72,7 @@ pub struct Desired {
     /// The most common of `places`: where this node is.
     pub(crate) place: Arc<Place>,
     hostnames: Hostnames,
+    kept: Kept,
     dirty: Dirty,
 }
 
@@ -104,13 +92,9 @@ impl Desired {
             places: BTreeMap::new(),
             place: Arc::default(),
             hostnames: Hostnames::default(),
+            kept: Kept::default(),
             dirty: Dirty { all: true, ..Dirty::default() },
         }
-    }
-
-    /// Everything must be compiled again: what the tables hold is not known.
-    pub fn mark_all(&mut self) {
-        self.dirty = Dirty { all: true, ..Dirty::default() };
     }
 
     /// How many services and workloads there are.
@@ -123,11 +107,6 @@ impl Desired {
     #[must_use]
     pub fn policies(&self) -> usize {
         self.policies.len()
-    }
-
-    /// What changed since the last call.
-    pub fn take_dirty(&mut self) -> Dirty {
-        std::mem::take(&mut self.dirty)
     }
 
     /// Makes the model all there is.
@@ -197,6 +176,7 @@ impl Desired {
         if self.workloads.get(uid) == new.as_ref() {
             return;
         }
+        self.let_go_workload(uid);
         self.mark_workload(uid);
         // The new one first: a waypoint that both use stays in use.
         let old = match new {
@@ -294,6 +274,7 @@ impl Desired {
         if self.services.get(name) == new.as_ref() {
             return;
         }
+        self.let_go_service(name);
         let vips = new.as_ref().map(|new| self.local_vips(new)).unwrap_or_default();
         let uses = new.as_ref().and_then(|new| self.service_targets(name, new));
         if let Some((target, families)) = uses {
@@ -330,26 +311,6 @@ impl Desired {
 
     fn is_mine(&self, place: &Place) -> bool {
         !self.here.node.is_empty() && place.node == self.here.node
-    }
-
-    fn mark_workload(&mut self, uid: &Name) {
-        if !self.dirty.all {
-            self.dirty.workloads.insert(uid.clone());
-        }
-    }
-
-    fn mark_waypoint(&mut self, target: Target) {
-        if !self.dirty.all {
-            self.dirty.waypoints.insert(target);
-        }
-    }
-
-    fn touch_members(&mut self, service: &Name) {
-        if let Some(members) = self.members.get(service)
-            && !self.dirty.all
-        {
-            self.dirty.workloads.extend(members.iter().cloned());
-        }
     }
 
     fn touch_service(&mut self, name: &Name) {

@@ -1,10 +1,11 @@
 //! What the sources say that cannot be done as they say it: counted, and named where there is a
 //! choice or a refusal.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 
-use super::Desired;
+use super::{Desired, Target};
 use crate::model::Name;
 
 /// So many are named; the rest is a number.
@@ -20,8 +21,37 @@ pub struct Oddities {
     /// VIPs that several services claim, sorted, and the first of these by name: it has the ports
     /// that several have.
     pub contested: Vec<(IpAddr, Name)>,
-    /// Waypoints that are named and that nothing leads to.
-    pub waypoints: Vec<Name>,
+    /// Waypoints that are named and not known.
+    pub waypoints: Vec<Awaited>,
+}
+
+/// A waypoint that is not known, and the objects that name it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Awaited {
+    /// Its name.
+    pub waypoint: Name,
+    /// Objects that name it and stay as they were.
+    pub staying: usize,
+    /// The others: their connections go to its last endpoints, or are refused where it has none.
+    pub others: usize,
+    /// Its last endpoints.
+    pub endpoints: usize,
+    /// The first objects: "service NAME", "workload UID".
+    pub objects: BTreeSet<String>,
+}
+
+impl Awaited {
+    fn add(&mut self, stays: bool, kind: &str, name: &Name) {
+        *if stays { &mut self.staying } else { &mut self.others } += 1;
+        let last = self.objects.last().filter(|_| self.objects.len() >= NAMED);
+        let text = format!("{kind} {name}");
+        if last.is_none_or(|last| text < *last) {
+            self.objects.insert(text);
+        }
+        if self.objects.len() > NAMED {
+            self.objects.pop_last();
+        }
+    }
 }
 
 impl Desired {
@@ -35,8 +65,36 @@ impl Desired {
             vips_elsewhere: vips.filter(|(network, _)| !self.is_local(network)).count(),
             unresolved: self.workloads.values().filter(|w| w.ips.is_unresolved()).count(),
             contested,
-            waypoints: self.unknown_waypoints(),
+            waypoints: self.awaited_waypoints(),
         }
+    }
+
+    /// Waypoints that are named and not known: what is in force meanwhile?
+    fn awaited_waypoints(&self) -> Vec<Awaited> {
+        let elsewhere = self.waypoints.keys().filter(|it| matches!(it, Target::Elsewhere(..)));
+        let named = |target: &Target| {
+            let (waypoint, endpoints) = (target.name(), self.kept.endpoints(target));
+            (target.clone(), Awaited { waypoint, endpoints, ..Awaited::default() })
+        };
+        let mut awaited: BTreeMap<Target, Awaited> =
+            self.kept.unknown().chain(elsewhere).map(named).collect();
+        if awaited.is_empty() {
+            return Vec::new();
+        }
+        for (name, service) in &self.services {
+            let named = self.service_targets(name, service).filter(|(_, it)| *it != [0, 0]);
+            if let Some(one) = named.and_then(|(target, _)| awaited.get_mut(&target)) {
+                one.add(self.kept.of_service(name).is_some(), "service", name);
+            }
+        }
+        for (uid, workload) in &self.workloads {
+            let named = self.workload_targets(workload).filter(|(_, it)| *it != [0, 0]);
+            if let Some(one) = named.and_then(|(target, _)| awaited.get_mut(&target)) {
+                one.add(self.kept.of_workload(uid).is_some(), "workload", uid);
+            }
+        }
+        // Those that are only stayed with are nobody's wish.
+        awaited.into_values().filter(|one| !one.objects.is_empty()).collect()
     }
 }
 
@@ -50,8 +108,24 @@ impl fmt::Display for Oddities {
         )?;
         let vip = |(ip, name): &(IpAddr, Name)| format!("{ip} (shared ports are {name}'s)");
         list(f, "VIPs that several services claim", self.contested.iter().map(vip))?;
-        let waypoints = self.waypoints.iter().map(|name| format!("{name} (refused)"));
-        list(f, "waypoints that are not known", waypoints)
+        list(f, "waypoints that are not known", self.waypoints.iter().map(ToString::to_string))
+    }
+}
+
+impl fmt::Display for Awaited {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (", self.waypoint)?;
+        if self.staying > 0 {
+            write!(f, "{} stay as they were, ", self.staying)?;
+        }
+        match self.endpoints {
+            _ if self.others == 0 => {}
+            0 => write!(f, "{} are refused, ", self.others)?,
+            last => write!(f, "{} go to its last {last} endpoints, ", self.others)?,
+        }
+        let objects: Vec<&str> = self.objects.iter().map(String::as_str).collect();
+        let more = if self.staying + self.others > objects.len() { ", …" } else { "" };
+        write!(f, "named by {}{more})", objects.join(", "))
     }
 }
 

@@ -51,34 +51,76 @@ impl Desired {
         }
     }
 
-    /// The waypoint of a workload's own addresses; none if it is that waypoint itself.
-    pub(crate) fn workload_waypoint(&self, workload: &Workload) -> Option<Target> {
+    /// The waypoint that connections to a workload's own addresses meet: the one that it names, or
+    /// the one that it keeps while that one is not known.
+    pub(crate) fn workload_waypoint(&self, uid: &Name, workload: &Workload) -> Option<Target> {
+        match self.kept.of_workload(uid) {
+            Some(stay) => stay.with.clone(),
+            None => self.named_by_workload(workload),
+        }
+    }
+
+    /// The waypoint that connections to a service meet, likewise.
+    pub(crate) fn service_waypoint(&self, name: &Name, service: &Service) -> Option<Target> {
+        match self.kept.of_service(name) {
+            Some(stay) => stay.with.clone(),
+            None => self.named_by_service(name, service),
+        }
+    }
+
+    /// The waypoint that a workload names; none if it is that waypoint itself.
+    pub(super) fn named_by_workload(&self, workload: &Workload) -> Option<Target> {
         let target = self.target(workload.traits.waypoint.as_ref()?);
-        let itself = match &target {
+        (!Self::is_workload(&target, workload)).then_some(target)
+    }
+
+    /// The waypoint that a service names; none if it is that waypoint itself.
+    pub(super) fn named_by_service(&self, name: &Name, service: &Service) -> Option<Target> {
+        let target = self.target(service.waypoint.as_ref()?);
+        (!self.is_service(&target, name, service)).then_some(target)
+    }
+
+    /// Whether a workload is this waypoint.
+    pub(super) fn is_workload(target: &Target, workload: &Workload) -> bool {
+        match target {
             Target::Service(name) => workload.traits.services.iter().any(|m| m.service == *name),
             Target::Address(ip) => workload.ips.all().contains(ip),
             Target::Elsewhere(..) => false,
-        };
-        (!itself).then_some(target)
+        }
     }
 
-    /// The waypoint of a service; none if it is that waypoint itself.
-    pub(crate) fn service_waypoint(&self, name: &Name, service: &Service) -> Option<Target> {
-        let target = self.target(service.waypoint.as_ref()?);
-        let itself = match &target {
+    /// Whether a service is this waypoint.
+    pub(super) fn is_service(&self, target: &Target, name: &Name, service: &Service) -> bool {
+        match target {
             Target::Service(waypoint) => waypoint == name,
             Target::Address(ip) => self.local_vips(service).contains(ip),
             Target::Elsewhere(..) => false,
-        };
-        (!itself).then_some(target)
+        }
     }
 
-    pub(super) fn workload_targets(&self, workload: &Workload) -> Option<(Target, Users)> {
+    /// The families that a workload is dialled in at its own addresses.
+    pub(super) fn workload_families(&self, workload: &Workload) -> Users {
         let mut families = [0, 0];
         for ip in self.own_addresses(workload) {
             families[slot(Family::of(*ip))] = 1;
         }
-        self.workload_waypoint(workload).map(|target| (target, families))
+        families
+    }
+
+    /// The families that a service is dialled in.
+    pub(super) fn service_families(&self, service: &Service) -> Users {
+        let mut families = [0, 0];
+        if !service.ports.is_empty() {
+            for family in self.vip_families(service) {
+                families[slot(family)] = 1;
+            }
+        }
+        families
+    }
+
+    pub(super) fn workload_targets(&self, workload: &Workload) -> Option<(Target, Users)> {
+        let target = self.named_by_workload(workload)?;
+        Some((target, self.workload_families(workload)))
     }
 
     pub(super) fn service_targets(
@@ -86,13 +128,8 @@ impl Desired {
         name: &Name,
         service: &Service,
     ) -> Option<(Target, Users)> {
-        let mut families = [0, 0];
-        if !service.ports.is_empty() {
-            for family in self.vip_families(service) {
-                families[slot(family)] = 1;
-            }
-        }
-        self.service_waypoint(name, service).map(|target| (target, families))
+        let target = self.named_by_service(name, service)?;
+        Some((target, self.service_families(service)))
     }
 
     pub(super) fn use_target(&mut self, target: &Target, families: Users) {
@@ -125,6 +162,7 @@ impl Desired {
         if left == [0, 0] {
             self.touch_waypoint_workloads(target);
             self.waypoints.remove(target);
+            self.kept.forget(target);
         }
     }
 
@@ -168,16 +206,14 @@ impl Desired {
         }
     }
 
-    /// Waypoints that are named and that nothing leads to: connections to them are refused.
-    #[must_use]
-    pub fn unknown_waypoints(&self) -> Vec<Name> {
-        let unknown = self.waypoints.keys().filter(|target| match target {
+    /// Whether something is known of a waypoint; an address is dialled, whosever it is.
+    pub(super) fn is_known(&self, target: &Target) -> bool {
+        match target {
             Target::Service(name) => {
-                !self.services.contains_key(name) && !self.members.contains_key(name)
+                self.services.contains_key(name) || self.members.contains_key(name)
             }
-            Target::Address(_) => false,
-            Target::Elsewhere(..) => true,
-        });
-        unknown.map(Target::name).collect()
+            Target::Address(_) => true,
+            Target::Elsewhere(..) => false,
+        }
     }
 }

@@ -197,7 +197,8 @@ impl<K: Kernel> Writer<K> {
     }
 
     /// What the tables shall say.
-    fn wanted(&self) -> Snapshot {
+    fn wanted(&mut self) -> Snapshot {
+        self.desired.settle(&self.have);
         let about = About {
             node: Some(self.desired.here.node.to_string()),
             boot_id: self.keeper.boot_id(),
@@ -282,6 +283,7 @@ impl<K: Kernel> Writer<K> {
     /// Brings the tables to what the sources say.
     fn sync(&mut self) {
         let began = Instant::now();
+        self.desired.settle(&self.have);
         let dirty = self.desired.take_dirty();
         let change = compile::changed(&self.desired, &dirty);
         drop(dirty);

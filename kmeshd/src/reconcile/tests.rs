@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use kmesh_bpf::check;
 use kmesh_bpf::layout::Limits;
 use kmesh_bpf::live::Revoke;
 use kmesh_bpf::memory::{Fault, MemoryKernel};
@@ -103,6 +104,14 @@ fn say(writer: &mut Writer<MemoryKernel>, mesh: &str) {
     writer.work();
 }
 
+/// Like a mesh file, but for services that are only named: a control plane may do that.
+fn say_all_but(writer: &mut Writer<MemoryKernel>, mesh: &str, services: &[&str]) {
+    let mut model = mesh_file::parse(mesh).expect("a good mesh");
+    model.services.retain(|(name, _)| !services.contains(&&**name));
+    writer.obey(Order::Model(Box::new(model)));
+    writer.work();
+}
+
 /// The process ends without a word; the kernel stays.
 fn kill(writer: Writer<MemoryKernel>) -> MemoryKernel {
     let mut kernel = writer.k;
@@ -194,6 +203,58 @@ services:
     assert_eq!(writer.k.written(), written, "nothing changed");
     answer(&mut writer, [192, 0, 2, 2]);
     assert_eq!(dials(&writer), Some([192, 0, 2, 2].into()));
+}
+
+#[test]
+fn what_an_unknown_waypoint_leaves_in_force_outlives_the_daemon() {
+    const THROUGH: &str = "
+workloads:
+- {uid: wp, workloadIps: [10.0.0.3], services: {n/wp: {}}}
+- {uid: a, workloadIps: [10.0.0.1], services: {n/s: {80: 1}}}
+services:
+- {namespace: n, hostname: wp}
+- {namespace: n, hostname: s, vips: [/10.1.0.1], ports: {80: 1}, waypoint: {destination: n/wp}}
+- {namespace: n, hostname: t, vips: [/10.1.0.2], ports: {80: 1}, waypoint: {destination: n/wp}}
+";
+    let through = |writer: &Writer<MemoryKernel>, name: &str| {
+        let family = Family::V4;
+        let key = ServiceKey { name: name.into(), port: 80, family, kind: Kind::Service };
+        let waypoint = writer.have.service(&key).and_then(|service| service.waypoint)?;
+        let key = ServiceKey { name: waypoint.name, port: 15019, family, kind: Kind::Waypoint };
+        let record = writer.have.service(&key)?;
+        Some(record.endpoints.iter().map(|endpoint| endpoint.workload.to_string()).collect())
+    };
+    let there: Option<Vec<String>> = Some(vec!["wp".to_owned()]);
+    // One service goes to a waypoint that is not known; the one of both vanishes.
+    let gone = THROUGH
+        .replace("- {uid: wp, workloadIps: [10.0.0.3], services: {n/wp: {}}}\n", "")
+        .replace("services:\n", "services:\n- {namespace: n, hostname: later}\n")
+        .replacen("n/wp}", "n/later}", 1);
+    let (mut machine, kernel) = Machine::new();
+    let mut writer = machine.start(kernel);
+    say(&mut writer, THROUGH);
+    say_all_but(&mut writer, &gone, &["n/wp", "n/later"]);
+    for restarted in [false, true] {
+        if restarted {
+            let kernel = kill(writer);
+            let written = kernel.written();
+            writer = machine.start(kernel);
+            say_all_but(&mut writer, &gone, &["n/wp", "n/later"]);
+            assert_eq!(writer.k.written(), written, "nothing changed");
+        }
+        assert_eq!(
+            [through(&writer, "n/s"), through(&writer, "n/t")],
+            [there.clone(), there.clone()]
+        );
+        assert_eq!(check::check(&writer.have), []);
+        let wanted = writer.wanted();
+        assert_eq!(check::compare(&writer.have, &wanted), [], "verify --against daemon");
+        assert_eq!(writer.desired.oddities().waypoints.len(), 2);
+    }
+    let later = "- {uid: later, workloadIps: [10.0.0.4], services: {n/later: {}}}\nservices:\n";
+    say_all_but(&mut writer, &gone.replace("services:\n", later), &["n/wp"]);
+    assert_eq!(through(&writer, "n/s"), Some(vec!["later".to_owned()]));
+    assert_eq!(through(&writer, "n/t"), there);
 }
 
 #[test]
