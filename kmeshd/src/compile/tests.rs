@@ -313,7 +313,7 @@ fn one_change_touches_what_it_concerns_and_no_more() {
 }
 
 #[test]
-fn a_contested_vip_is_the_first_services_and_a_contested_address_a_healthy_workloads() {
+fn a_contested_vip_is_the_first_services_and_a_contested_address_a_pods() {
     let mut desired = Desired::new(here(""));
     let vip = || Box::from([("".into(), ip(1, 1))]);
     let add = |desired: &mut Desired, name: &str, ports: &[u16]| {
@@ -354,6 +354,13 @@ fn a_contested_vip_is_the_first_services_and_a_contested_address_a_healthy_workl
     tables.apply(&changed(&desired, &dirty));
     assert!(has(&tables, "n/b", 80) && !has(&tables, "n/a", 80));
     assert_eq!(tables.workloads["old"].addresses, [ip(0, 1)]);
+    // What is not a pod only stands in where no pod has the address, ready or not.
+    desired.set_workload(&"new".into(), Some(workload(true)));
+    desired.set_workload(&"Kubernetes//Pod/n/p".into(), Some(workload(false)));
+    let dirty = desired.take_dirty();
+    tables.apply(&changed(&desired, &dirty));
+    assert_eq!(tables.workloads["Kubernetes//Pod/n/p"].addresses, [ip(0, 1)]);
+    assert!(tables.workloads["new"].addresses.is_empty());
 }
 
 #[test]

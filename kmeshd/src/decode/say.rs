@@ -49,28 +49,34 @@ impl Say {
         }
     }
 
-    /// An address of one host, of 4 or 16 bytes.
-    pub(super) fn address(&mut self, what: &str, bytes: &[u8]) -> Option<IpAddr> {
-        let ip = match (<[u8; 4]>::try_from(bytes), <[u8; 16]>::try_from(bytes)) {
-            (Ok(v4), _) => IpAddr::from(v4),
-            (_, Ok(v6)) => IpAddr::from(v6).to_canonical(),
+    /// An address of 4 or 16 bytes.
+    pub(super) fn ip(&mut self, what: &str, bytes: &[u8]) -> Option<IpAddr> {
+        match (<[u8; 4]>::try_from(bytes), <[u8; 16]>::try_from(bytes)) {
+            (Ok(v4), _) => Some(IpAddr::from(v4)),
+            (_, Ok(v6)) => Some(IpAddr::from(v6).to_canonical()),
             _ => {
                 self.problem(format!("{what} of {} bytes: 4 or 16", bytes.len()));
-                return None;
+                None
             }
-        };
-        if ip.is_unspecified() || ip.is_multicast() {
-            self.problem(format!("{what} {ip} is no address of one host"));
-            return None;
         }
-        Some(ip)
     }
 
-    /// Pairs of ports by service port, sorted; of two with the same service port the first one
-    /// that names a target counts. Target 0 says nothing.
+    /// An address of one host, of 4 or 16 bytes.
+    pub(super) fn address(&mut self, what: &str, bytes: &[u8]) -> Option<IpAddr> {
+        let ip = self.ip(what, bytes)?;
+        if is_one_host(ip) {
+            return Some(ip);
+        }
+        self.problem(format!("{what} {ip} is no address of one host"));
+        None
+    }
+
+    /// Pairs of ports by service port, sorted; of two with the same service port (one may be for
+    /// UDP: nothing tells) the last one that names a target counts, as it does for ztunnel. Target
+    /// 0 says nothing.
     pub(super) fn ports(&mut self, ports: &[Port]) -> Box<[PortPair]> {
         let mut pairs: Vec<PortPair> = Vec::with_capacity(ports.len());
-        for Port { service_port, target_port } in ports {
+        for Port { service_port, target_port } in ports.iter().rev() {
             match (u16::try_from(*service_port), u16::try_from(*target_port)) {
                 (Ok(0), _) => self.problem("port 0 is no service port".to_owned()),
                 (Ok(service), Ok(target)) => pairs.push((service, target)),
@@ -120,6 +126,11 @@ impl Say {
         }
         (self.0.len() == before).then_some(name)
     }
+}
+
+/// Whether connections to this address go to one host.
+pub(super) fn is_one_host(ip: IpAddr) -> bool {
+    !ip.is_unspecified() && !ip.is_multicast()
 }
 
 /// A text of others, short enough to be shown.

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::proto::workload as proto;
 use super::proto::workload::load_balancing::{HealthPolicy, Mode as WireMode, Scope as WireScope};
-use super::say::Say;
+use super::say::{Say, is_one_host};
 use super::{Address, DecodeError, Decoder};
 use crate::model::{Mode, Name, Scope, Service};
 
@@ -31,7 +31,8 @@ impl Decoder {
         Ok(Address::Service(name, service))
     }
 
-    /// Each VIP once. Ranges of addresses cannot be VIPs here: they are left out.
+    /// Each VIP once. What is not one host's address (a range, a group: a ServiceEntry may name
+    /// them) cannot be a VIP here: it is left out.
     fn vips(
         &mut self,
         addresses: &[proto::NetworkAddress],
@@ -40,13 +41,14 @@ impl Decoder {
         let mut vips = Vec::with_capacity(addresses.len());
         for vip in addresses {
             say.label("network of a VIP", &vip.network);
-            let whole = vip.length.is_none_or(|length| length as usize == vip.address.len() * 8);
-            if !whole {
-                tracing::debug!(length = vip.length, "a range of VIPs is left out");
+            let Some(ip) = say.ip("VIP", &vip.address) else {
                 continue;
-            }
-            if let Some(ip) = say.address("VIP", &vip.address) {
+            };
+            let whole = vip.length.is_none_or(|length| length as usize == vip.address.len() * 8);
+            if whole && is_one_host(ip) {
                 vips.push((self.texts.text(&vip.network), ip));
+            } else {
+                tracing::debug!(%ip, length = vip.length, "a VIP that is not one host's is left out");
             }
         }
         vips.sort_unstable();
@@ -55,7 +57,9 @@ impl Decoder {
     }
 }
 
-/// The locality mode, and its scopes.
+/// The locality mode, and its scopes. A mode that is not known is refused: no other one is safe in
+/// its place. A preference counts up to the first scope that is not known, since it only prefers;
+/// what is strict must be known whole.
 fn balance(from: &proto::LoadBalancing, say: &mut Say) -> (Mode, Box<[Scope]>) {
     let mode = match WireMode::try_from(from.mode) {
         Ok(WireMode::UnspecifiedMode) => Mode::Standard,
@@ -67,23 +71,24 @@ fn balance(from: &proto::LoadBalancing, say: &mut Say) -> (Mode, Box<[Scope]>) {
             Mode::Standard
         }
     };
-    if HealthPolicy::try_from(from.health_policy).is_err() {
-        say.problem(format!("health policy {} is not known", from.health_policy));
+    let known = from.routing_preference.iter().map_while(|scope| scope_of(*scope));
+    let scopes: Box<[Scope]> = known.collect();
+    if mode == Mode::Strict
+        && let Some(scope) = from.routing_preference.get(scopes.len())
+    {
+        say.problem(format!("scope {scope} of the routing preference is not known"));
     }
-    let mut scopes = Vec::with_capacity(from.routing_preference.len());
-    for scope in &from.routing_preference {
-        scopes.push(match WireScope::try_from(*scope) {
-            Ok(WireScope::Region) => Scope::Region,
-            Ok(WireScope::Zone) => Scope::Zone,
-            Ok(WireScope::Subzone) => Scope::Subzone,
-            Ok(WireScope::Node) => Scope::Node,
-            Ok(WireScope::Cluster) => Scope::Cluster,
-            Ok(WireScope::Network) => Scope::Network,
-            Ok(WireScope::UnspecifiedScope) | Err(_) => {
-                say.problem(format!("scope {scope} of the routing preference is not known"));
-                continue;
-            }
-        });
+    (mode, scopes)
+}
+
+fn scope_of(scope: i32) -> Option<Scope> {
+    match WireScope::try_from(scope).ok()? {
+        WireScope::Region => Some(Scope::Region),
+        WireScope::Zone => Some(Scope::Zone),
+        WireScope::Subzone => Some(Scope::Subzone),
+        WireScope::Node => Some(Scope::Node),
+        WireScope::Cluster => Some(Scope::Cluster),
+        WireScope::Network => Some(Scope::Network),
+        WireScope::UnspecifiedScope => None,
     }
-    (mode, scopes.into())
 }

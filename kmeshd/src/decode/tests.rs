@@ -80,7 +80,6 @@ fn bad_workloads_are_refused_by_name_of_the_field() {
         w.services.insert("nobody".to_owned(), wire::PortList::default());
     });
     assert_eq!(said, "service \"nobody\" that it serves: not namespace/hostname");
-    assert_eq!(refused_workload(|w| w.status = 7), "status 7 is not known");
     let said = refused_workload(|w| w.namespace = "a\nb".to_owned());
     assert!(said.starts_with("namespace holds a control character"), "{said}");
 }
@@ -99,8 +98,10 @@ fn bad_services_are_refused_by_name_of_the_field() {
     });
     assert_eq!(said, "VIP of 5 bytes: 4 or 16");
     let said = refused_service(|s| {
-        let balancing = wire::LoadBalancing { routing_preference: vec![9], ..Default::default() };
-        s.load_balancing = Some(balancing);
+        let preference = vec![4, 9];
+        let mode = wire::load_balancing::Mode::Strict.into();
+        s.load_balancing =
+            Some(wire::LoadBalancing { routing_preference: preference, mode, health_policy: 0 });
     });
     assert_eq!(said, "scope 9 of the routing preference is not known");
     let said = refused_service(|s| {
@@ -147,7 +148,7 @@ fn what_is_no_protobuf_or_says_nothing_is_refused() {
 }
 
 #[test]
-fn a_service_keeps_every_network_and_leaves_ranges_out() {
+fn a_service_keeps_every_network_and_leaves_out_what_is_no_host() {
     let mut service = a_service();
     let vip = |network: &str, address: &[u8], length| wire::NetworkAddress {
         network: network.to_owned(),
@@ -159,9 +160,13 @@ fn a_service_keeps_every_network_and_leaves_ranges_out() {
         vip("far", &[10, 0, 0, 1], Some(32)),
         vip("", &[10, 9, 0, 0], Some(16)),
         vip("", &[10, 0, 0, 1], None),
+        vip("", &[0; 4], None),
+        vip("", &[224, 0, 0, 1], Some(32)),
     ];
+    // A scope that is not known ends a preference.
+    let preference = vec![6, 1, 9, 2];
     service.load_balancing =
-        Some(wire::LoadBalancing { routing_preference: vec![6, 1], mode: 2, health_policy: 1 });
+        Some(wire::LoadBalancing { routing_preference: preference, mode: 2, health_policy: 1 });
     let bytes = encode(wire::address::Type::Service(service));
     let Ok(Address::Service(name, service)) = Decoder::default().address(&bytes) else {
         panic!("a good service")
@@ -193,6 +198,28 @@ fn a_workload_without_address_waits_for_its_name_to_be_resolved() {
     let waypoint = Destination::Address("net".into(), [10, 0, 0, 9].into());
     assert_eq!(workload.traits.waypoint, Some(waypoint));
     assert_eq!(&*workload.traits.identity, "cluster.local/ns/n/sa/default");
+}
+
+#[test]
+fn what_later_control_planes_may_say_of_a_workload_is_read_the_safe_way() {
+    let workload = wire::Workload { status: 7, network_mode: 7, ..a_workload() };
+    let bytes = encode(wire::address::Type::Workload(workload));
+    let Ok(Address::Workload(_, workload)) = Decoder::default().address(&bytes) else {
+        panic!("a good workload")
+    };
+    assert!(!workload.healthy && workload.host_network);
+}
+
+#[test]
+fn of_two_ports_with_one_number_the_last_one_with_a_target_counts() {
+    let port = |service_port, target_port| wire::Port { service_port, target_port };
+    let mut service = a_service();
+    service.ports = vec![port(53, 5353), port(80, 0), port(53, 8053), port(53, 0)];
+    let bytes = encode(wire::address::Type::Service(service));
+    let Ok(Address::Service(_, service)) = Decoder::default().address(&bytes) else {
+        panic!("a good service")
+    };
+    assert_eq!(*service.ports, [(53, 8053), (80, 0)]);
 }
 
 #[test]

@@ -42,8 +42,9 @@ impl Decoder {
             ips: if unresolved { Ips::Hostname(from.hostname.into()) } else { ips.into() },
             place: self.places.share(place),
             traits,
+            // What later control planes may say: not healthy, and not to be found by its address.
             healthy: from.status == proto::WorkloadStatus::Healthy as i32,
-            host_network: from.network_mode == proto::NetworkMode::HostNetwork as i32,
+            host_network: from.network_mode != proto::NetworkMode::Standard as i32,
         };
         Ok(Address::Workload(from.uid.into(), workload))
     }
@@ -102,12 +103,6 @@ fn check(from: &proto::Workload, say: &mut Say) {
     }
     for policy in &from.authorization_policies {
         say.name("name of a policy", policy);
-    }
-    if proto::WorkloadStatus::try_from(from.status).is_err() {
-        say.problem(format!("status {} is not known", from.status));
-    }
-    if proto::NetworkMode::try_from(from.network_mode).is_err() {
-        say.problem(format!("network mode {} is not known", from.network_mode));
     }
 }
 

@@ -37,15 +37,16 @@ impl Desired {
         network.is_empty() || *network == *self.here.network
     }
 
-    /// The one of a workload's addresses that leads to it; where several workloads claim one: to
-    /// a healthy one, the first by uid.
+    /// Whether an address leads to this workload; where several claim it: to a pod (what others
+    /// say of an address, anybody may have written), then to a healthy one, the first by uid.
     pub(crate) fn is_owner(&self, uid: &Name, ip: IpAddr) -> bool {
         if !self.at.is_contested(ip) {
             return true;
         }
         let rank = |uid: &Name| {
             let workload = self.workloads.get(uid)?;
-            (!workload.host_network).then_some(!workload.healthy)
+            let rank = (!uid.contains("//Pod/"), !workload.healthy);
+            (!workload.host_network).then_some(rank)
         };
         let ranked = self.at.all(ip).filter_map(|uid| Some((rank(uid)?, uid)));
         ranked.min().is_none_or(|(_, owner)| owner == uid)
