@@ -57,6 +57,9 @@ impl Builder {
         if let Some(netns) = &from.netns {
             let pod = Pod { uid: uid.clone(), netns: netns.to_string(), bypass: from.bypass };
             self.model.pods.push(pod);
+            if only_governs(from) {
+                return;
+            }
         }
         let workload = Workload {
             ips: match &*from.hostname {
@@ -251,6 +254,16 @@ impl Builder {
             }
         }
     }
+}
+
+/// Whether it says no more than that this pod is governed: what the pod is, another source says.
+fn only_governs(from: &format::Workload) -> bool {
+    from.netns.is_some()
+        && from.workload_ips.is_empty()
+        && from.hostname.is_empty()
+        && from.services.0.is_empty()
+        && from.authorization_policies.is_empty()
+        && from.waypoint.is_none()
 }
 
 /// The workload's uid, or the one that Istio would give the pod.

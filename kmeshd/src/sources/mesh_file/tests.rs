@@ -79,6 +79,13 @@ fn yaml_says_all_that_the_format_knows() {
 }
 
 #[test]
+fn a_netns_without_address_only_says_that_the_pod_is_governed() {
+    let model = parse("workloads: [{name: a, namespace: n, netns: a}]").expect("a good file");
+    assert_eq!((model.workloads.len(), model.pods.len()), (0, 1));
+    assert_eq!(&*model.pods[0].uid, "Kubernetes//Pod/n/a");
+}
+
+#[test]
 fn json_is_told_by_its_content() {
     let text = r#"{"services": [{"hostname": "h", "namespace": "n", "vips": ["/10.0.0.1"],
         "ports": {"80": 8080}}], "workloads": [{"uid": "u", "workloadIps": ["10.0.0.2"],
