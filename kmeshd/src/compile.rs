@@ -7,6 +7,8 @@
 
 use std::net::IpAddr;
 
+use kmesh_bpf::plan::Rest;
+use kmesh_bpf::tables::Have;
 use kmesh_bpf::want::{self, Change, Endpoint, Family, Kind, Mode, ServiceKey, WaypointRef};
 
 use crate::desired::{Desired, Dirty, Target, slot};
@@ -18,33 +20,67 @@ const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
 /// Everything that the tables shall say.
 #[must_use]
 pub fn everything(desired: &Desired) -> Change {
-    let mut change = Change {
+    let mut change = complete(desired);
+    change.workloads.reserve(desired.workloads.len());
+    walk(desired, &mut change, &mut |_| {});
+    change
+}
+
+/// What of [`everything`] the tables do not say yet.
+#[must_use]
+pub fn remaining(desired: &Desired, have: &Have) -> Change {
+    let Change { settings, policies, all_policies, .. } = complete(desired);
+    let mut rest =
+        Rest::new(have, Change { settings, policies, all_policies, ..Change::default() });
+    let mut some = Change { all_services: true, all_workloads: true, ..Change::default() };
+    walk(desired, &mut some, &mut |some| {
+        for (key, service) in some.services.drain(..) {
+            let Some(service) = service else { continue };
+            rest.service(key, service);
+        }
+        for (uid, workload) in some.workloads.drain(..) {
+            let Some(workload) = workload else { continue };
+            rest.workload(uid, workload);
+        }
+    });
+    rest.finish()
+}
+
+/// A complete change without services and workloads.
+fn complete(desired: &Desired) -> Change {
+    let policies = desired.policies.iter();
+    Change {
         settings: Some(desired.here.settings.clone()),
+        policies: policies.map(|(name, policy)| (name.clone(), Some(policy.clone()))).collect(),
         all_services: true,
         all_workloads: true,
         all_policies: true,
         ..Change::default()
-    };
+    }
+}
+
+/// Adds every service and workload to `change`, and says `each` time that some were added.
+fn walk(desired: &Desired, change: &mut Change, each: &mut dyn FnMut(&mut Change)) {
     for name in desired.services.keys() {
-        service(desired, name, &mut change);
+        service(desired, name, change);
+        each(change);
     }
     for target in desired.waypoints.keys() {
-        waypoint(desired, target, &mut change);
+        waypoint(desired, target, change);
         if let Some(entry) = outsider(desired, target) {
             change.workloads.push(entry);
         }
+        each(change);
     }
     let ghosts = desired.ghosts().iter();
     change.workloads.extend(ghosts.map(|(uid, ghost)| (uid.clone(), Some(ghost.clone()))));
-    change.workloads.reserve(desired.workloads.len());
+    each(change);
     for uid in desired.workloads.keys() {
         if let Some(workload) = workload(desired, uid) {
             change.workloads.push((uid.clone(), Some(workload)));
+            each(change);
         }
     }
-    let policies = desired.policies.iter();
-    change.policies = policies.map(|(name, policy)| (name.clone(), Some(policy.clone()))).collect();
-    change
 }
 
 /// What changed, as [`Desired::take_dirty`] says it.

@@ -9,8 +9,10 @@ use super::PlanError;
 use super::numbers::Numbers;
 use super::policies::Placing;
 use super::pool::{Pool, Stock};
+use super::record::Refer;
 use super::refused::Refused;
 use super::sets::Sets;
+use crate::authz::Identity;
 use crate::layout::{FrontendKey, KIND_WAYPOINT, Map, ServiceWord, SettingsWords, WaypointWord};
 use crate::step::Step;
 use crate::tables::{Have, NONE, Runs, chunks_of, settings_words, split};
@@ -232,24 +234,6 @@ impl<'a> Draft<'a> {
         self.have.names.find(text).or_else(|| self.fresh_names.get(text).copied())
     }
 
-    /// The word of a waypoint for clients of this family.
-    pub(super) fn waypoint(
-        &self,
-        object: impl Fn() -> String,
-        waypoint: &WaypointRef,
-        family: Family,
-    ) -> Result<WaypointWord, PlanError> {
-        let WaypointRef { name, port } = waypoint.clone();
-        let key = ServiceKey { name, port, family, kind: Kind::Waypoint };
-        let index = match self.keys.get(&key) {
-            Some(at) => Some(self.service_at[*at]).filter(|index| *index != NONE),
-            None if self.change.all_services => None,
-            None => self.have.service_index(&key),
-        };
-        let unknown = || PlanError::UnknownWaypoint { object: object(), waypoint: key.to_string() };
-        Ok(WaypointWord::new(index.ok_or_else(unknown)?))
-    }
-
     /// Notes that a record gives up its reference to a waypoint.
     pub(super) fn unname(&mut self, word: WaypointWord) {
         if let Some(index) = word.service() {
@@ -292,6 +276,41 @@ impl<'a> Draft<'a> {
                 self.groups.settings.push(Step::Setting { index, word });
             }
         }
+    }
+}
+
+impl<'a> Refer<'a> for Draft<'a> {
+    type Error = PlanError;
+
+    fn name(&mut self, name: &'a str) -> Result<(u32, u16), PlanError> {
+        Ok(self.intern(name))
+    }
+
+    fn text(&mut self, text: Cow<'a, str>) -> Result<(u32, u32), PlanError> {
+        Ok(self.intern_text(text))
+    }
+
+    /// What is no identity by its text has no number: policies take it for nobody.
+    fn number(&mut self, name: u32, identity: &'a str) -> Result<u32, PlanError> {
+        let known = Identity::parse(identity).is_some();
+        Ok(if known { self.numbers.of(name, identity) } else { 0 })
+    }
+
+    fn waypoint(
+        &self,
+        object: impl Fn() -> String,
+        waypoint: &WaypointRef,
+        family: Family,
+    ) -> Result<WaypointWord, PlanError> {
+        let WaypointRef { name, port } = waypoint.clone();
+        let key = ServiceKey { name, port, family, kind: Kind::Waypoint };
+        let index = match self.keys.get(&key) {
+            Some(at) => Some(self.service_at[*at]).filter(|index| *index != NONE),
+            None if self.change.all_services => None,
+            None => self.have.service_index(&key),
+        };
+        let unknown = || PlanError::UnknownWaypoint { object: object(), waypoint: key.to_string() };
+        Ok(WaypointWord::new(index.ok_or_else(unknown)?))
     }
 }
 

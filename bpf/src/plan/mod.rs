@@ -41,7 +41,9 @@ mod frontends;
 mod numbers;
 mod policies;
 mod pool;
+pub(crate) mod record;
 mod refused;
+mod rest;
 mod scopes;
 mod services;
 mod sets;
@@ -61,6 +63,7 @@ use crate::want::{Change, Name};
 
 use draft::Draft;
 pub use refused::{Refused, Why};
+pub use rest::Rest;
 
 /// Why there is no plan. Nothing has been written.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

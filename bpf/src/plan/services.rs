@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 
 use super::PlanError;
 use super::draft::Draft;
+use super::record::service_record;
 use super::slots::Layout;
 use crate::layout::{
     EndpointWord, FrontendKey, KIND_SERVICE, ServiceRecord, ServiceWord, WaypointWord,
 };
 use crate::step::Step;
-use crate::tables::{NONE, Place, family_number, kind_number, mode_flags};
+use crate::tables::{NONE, Place};
 use crate::want::{Endpoint, Family, Kind, Service, ServiceKey};
 
 /// Flags that steer: slots in reach are not overwritten while these change.
@@ -95,7 +96,8 @@ impl<'a> Draft<'a> {
         old: Option<u32>,
     ) -> Result<(), PlanError> {
         let wanted = self.words(key, service)?;
-        let mut record = self.service_record(key, service)?;
+        let name = self.intern(&key.name);
+        let mut record = service_record(self, key, name, service)?;
         let have = self.have;
         let place = old.and_then(|index| Some((index, have.services.get(index)?)));
         let Some((index, there)) = place else {
@@ -180,37 +182,6 @@ impl<'a> Draft<'a> {
         record.word = ServiceWord::new(base, count, record.word.flags());
         record.capacity = capacity;
         self.groups.flips(record.kind).records.push(Step::Service { index, record: *record });
-    }
-
-    /// The record, but for its slots.
-    fn service_record(
-        &mut self,
-        key: &'a ServiceKey,
-        service: &Service,
-    ) -> Result<ServiceRecord, PlanError> {
-        let mut flags = ServiceWord::VALID | mode_flags(service.mode);
-        if service.synced {
-            flags |= ServiceWord::SYNCED;
-        }
-        let waypoint = match &service.waypoint {
-            Some(waypoint) => {
-                flags |= ServiceWord::WAYPOINT;
-                self.waypoint(|| key.to_string(), waypoint, key.family)?
-            }
-            None => WaypointWord::NONE,
-        };
-        let (name, name_len) = self.intern(&key.name);
-        Ok(ServiceRecord {
-            word: ServiceWord::new(0, 0, flags),
-            waypoint,
-            name,
-            name_len,
-            port: key.port,
-            capacity: 0,
-            family: family_number(key.family),
-            kind: kind_number(key.kind),
-            pad: 0,
-        })
     }
 
     fn words(&self, key: &ServiceKey, service: &Service) -> Result<Vec<EndpointWord>, PlanError> {

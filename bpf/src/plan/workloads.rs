@@ -1,14 +1,11 @@
 //! Workloads: which record each one keeps or gets, and which records are given up.
 
-use std::borrow::Cow;
-
 use super::PlanError;
 use super::draft::Draft;
-use crate::authz::Identity;
-use crate::layout::{BackendRecord, BackendWord, FrontendKey, WaypointWord};
+use super::record::backend_record;
+use crate::layout::{BackendRecord, BackendWord, FrontendKey};
 use crate::step::Step;
-use crate::tables::names_text;
-use crate::want::{Family, Workload};
+use crate::want::Workload;
 
 /// Whether a record is dialled at these addresses.
 fn same_addresses(record: &BackendRecord, workload: &Workload) -> bool {
@@ -67,7 +64,8 @@ impl<'a> Draft<'a> {
         workload: &'a Workload,
         candidates: &[u32],
     ) -> Result<u32, PlanError> {
-        let record = self.backend_record(uid, workload)?;
+        let name = self.intern(uid);
+        let record = backend_record(self, uid, name, workload)?;
         let old = |index: &u32| self.have.backends.get(*index).copied();
         let same = |index: &&u32| old(index).is_some_and(|old| same_addresses(&old, workload));
         let kept = candidates.iter().find(same).copied();
@@ -92,61 +90,6 @@ impl<'a> Draft<'a> {
     fn loses(&self, index: u32, at: usize) -> bool {
         let mut keys = self.have.frontends.of(FrontendKey::WORKLOAD, index);
         keys.any(|key| self.claims.get(&key).is_some_and(|by| *by != at))
-    }
-
-    fn backend_record(
-        &mut self,
-        uid: &'a str,
-        workload: &'a Workload,
-    ) -> Result<BackendRecord, PlanError> {
-        let mut words = [WaypointWord::NONE; 2];
-        if let Some(waypoint) = &workload.waypoint {
-            for (word, family) in words.iter_mut().zip([Family::V4, Family::V6]) {
-                if workload.addresses.iter().any(|address| Family::of(*address) == family) {
-                    *word = self.waypoint(|| format!("workload {uid}"), waypoint, family)?;
-                }
-            }
-        }
-        let mut flags = BackendWord::VALID;
-        if workload.v6.is_some() {
-            flags |= BackendWord::V6;
-        }
-        if workload.is_waypoint {
-            flags |= BackendWord::WAYPOINT;
-        }
-        if workload.addresses.is_empty() {
-            flags |= BackendWord::NO_ADDRESS;
-        }
-        let (name, name_len) = self.intern(uid);
-        let (identity, identity_len, who) = match workload.identity.as_deref() {
-            Some(identity) => self.identity(identity),
-            None => Default::default(),
-        };
-        let (policies, policies_len) = match workload.policies.as_slice() {
-            [] => Default::default(),
-            named => self.intern_text(Cow::Owned(names_text(named))),
-        };
-        Ok(BackendRecord {
-            word: BackendWord::new(workload.v4, flags),
-            v6: workload.v6.map(|v6| v6.octets()).unwrap_or_default(),
-            waypoint_v4: words[0],
-            waypoint_v6: words[1],
-            name,
-            identity,
-            name_len,
-            identity_len,
-            who,
-            policies,
-            policies_len,
-        })
-    }
-
-    /// The first chunk, length and number of an identity. What is none by its text has no number:
-    /// policies take it for nobody.
-    fn identity(&mut self, identity: &'a str) -> (u32, u16, u32) {
-        let (name, len) = self.intern(identity);
-        let known = Identity::parse(identity).is_some();
-        (name, len, if known { self.numbers.of(name, identity) } else { 0 })
     }
 
     /// Marks a record dead; what refers to it goes to `to`, or goes.

@@ -3,11 +3,14 @@
 use proptest::prelude::*;
 
 use super::states::{dice, difference, state};
-use super::{assert_safe, assert_says, bring, empty};
+use super::{assert_safe, assert_says, bring, empty, rest};
 use crate::apply::{ApplyError, apply, converge};
-use crate::kernel::KernelError;
+use crate::check::check;
+use crate::kernel::{KernelError, Put, Tables as _};
+use crate::layout::{BackendRecord, FrontendKey, Map, ServiceRecord};
 use crate::memory::{Fault, MemoryKernel};
 use crate::plan::plan;
+use crate::snapshot::{About, Snapshot};
 use crate::tables::{Consistency, Have};
 use crate::want::Change;
 
@@ -26,10 +29,42 @@ fn recover(kernel: &mut MemoryKernel, a: &Change, b: &Change) {
     kernel.set_fault(None);
     assert_safe(kernel, a, b);
     let mut have = Have::read_locked(kernel).expect("read");
-    bring(kernel, &mut have, b);
+    let left = rest(&have, b);
+    bring(kernel, &mut have, &left);
     assert_eq!(have.consistency(), Consistency::Settled);
     assert_says(kernel, &have, b);
     assert_eq!(bring(kernel, &mut have, b).elements, 0, "a second start writes");
+}
+
+/// Puts the value of one element of a map in the place of another.
+fn overwrite(kernel: &mut MemoryKernel, map: usize, from: u8, to: u8) {
+    let (map, key_size, size) = [
+        (Map::Frontend, size_of::<FrontendKey>(), size_of::<u64>()),
+        (Map::Service, 0, size_of::<ServiceRecord>()),
+        (Map::Endpoint, 0, size_of::<u64>()),
+        (Map::Backend, 0, size_of::<BackendRecord>()),
+    ][map];
+    let mut elements: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+    let end = if key_size == 0 { kernel.max_entries(map).expect("a limit") } else { 0 };
+    kernel
+        .scan(map, end, &mut |keys, values| {
+            for (at, value) in values.chunks_exact(size).enumerate() {
+                let index = u32::try_from(elements.len()).expect("few");
+                let key = match key_size {
+                    0 => index.to_ne_bytes().to_vec(),
+                    size => keys[at * size..][..size].to_vec(),
+                };
+                elements.push((key, value.to_vec()));
+            }
+        })
+        .expect("scan");
+    elements.retain(|(_, value)| value.iter().any(|byte| *byte != 0));
+    if elements.is_empty() {
+        return;
+    }
+    let (key, _) = &elements[usize::from(to) % elements.len()];
+    let (_, value) = &elements[usize::from(from) % elements.len()];
+    kernel.update(map, key, value, Put::Any).expect("damage");
 }
 
 proptest! {
@@ -44,6 +79,23 @@ proptest! {
         kernel.set_fault(Some(fault(call, elements, false)));
         bring(&mut kernel, &mut have, &difference(&a, &b));
         assert_says(&kernel, &have, &b);
+    }
+
+    #[test]
+    fn what_a_foreign_hand_copied_elsewhere_is_mended(
+        a in dice(), map in 0_usize..4, from in any::<u8>(), to in any::<u8>(),
+    ) {
+        let a = state(&a);
+        let (mut kernel, _) = at(&a);
+        overwrite(&mut kernel, map, from, to);
+        let mut have = Have::read_locked(&kernel).expect("read");
+        let left = rest(&have, &a);
+        bring(&mut kernel, &mut have, &left);
+        // slots that two records claimed are free only after the next reading
+        let fresh = Have::read_locked(&kernel).expect("read");
+        prop_assert_eq!(Snapshot::of(&fresh, About::default(), None), Snapshot::of_change(&a, About::default()));
+        let found = check(&fresh).into_iter().filter(|found| found.layer != "capacity");
+        prop_assert_eq!(found.collect::<Vec<_>>(), vec![]);
     }
 
     #[test]

@@ -24,7 +24,7 @@ use crate::layout::{
     ServiceWord,
 };
 use crate::memory::MemoryKernel;
-use crate::plan::plan;
+use crate::plan::{Rest, plan};
 use crate::snapshot::{About, Format, Listing, Snapshot};
 use crate::tables::Have;
 use crate::want::{Change, Family, WaypointRef};
@@ -181,13 +181,41 @@ fn indices(have: &Have, states: [&Change; 2]) -> BTreeMap<String, Option<u32>> {
         .collect()
 }
 
-/// Goes through all states, by differences or by complete changes, watching every element.
-fn journey(states: &[Change], complete: bool) {
+/// How a journey goes from state to state.
+#[derive(Clone, Copy, PartialEq)]
+enum By {
+    /// By what differs between the states.
+    Differences,
+    /// By complete changes.
+    All,
+    /// By what of a complete change the tables do not say yet.
+    Rest,
+}
+
+/// What of a complete change is left to do.
+fn rest(have: &Have, wanted: &Change) -> Change {
+    let base = Change { services: Vec::new(), workloads: Vec::new(), ..wanted.clone() };
+    let mut rest = Rest::new(have, base);
+    for (key, service) in wanted.services.iter().rev() {
+        rest.service(key.clone(), service.clone().expect("a complete change removes nothing"));
+    }
+    for (uid, workload) in &wanted.workloads {
+        rest.workload(uid.clone(), workload.clone().expect("a complete change removes nothing"));
+    }
+    rest.finish()
+}
+
+/// Goes through all states, watching every element.
+fn journey(states: &[Change], by: By) {
     let (mut kernel, mut have) = empty();
     let mut before = state_of_nothing();
     let reuse = Arc::new(Mutex::new(Reuse::default()));
     for next in states {
-        let change = if complete { next.clone() } else { difference(&before, next) };
+        let change = match by {
+            By::All => next.clone(),
+            By::Differences => difference(&before, next),
+            By::Rest => rest(&have, next),
+        };
         let same = indices(&have, [&before, next]);
         let (a, b, watch) = (before.clone(), next.clone(), Arc::clone(&reuse));
         kernel.watch(move |kernel| {
@@ -195,6 +223,10 @@ fn journey(states: &[Change], complete: bool) {
             watch.lock().expect("one thread").look(kernel);
         });
         let steps = plan(&have, &change).expect("plan");
+        if by == By::Rest {
+            let complete = plan(&have, next).expect("plan");
+            assert_eq!(steps.steps.len(), complete.steps.len(), "the rest is not what is left");
+        }
         let written = kernel.written();
         let applied = apply(&mut kernel, &mut have, &steps, &mut |_, _| {}).expect("apply");
         kernel.unwatch();
@@ -207,6 +239,8 @@ fn journey(states: &[Change], complete: bool) {
             [],
             "a complete second plan is not empty"
         );
+        let left = rest(&have, next);
+        assert_eq!((left.services, left.workloads), (vec![], vec![]), "nothing is left");
         before = next.clone();
     }
 }
@@ -227,13 +261,19 @@ proptest! {
     #[test]
     fn differences_lead_from_state_to_state(rolls in proptest::collection::vec(dice(), 1..6)) {
         let states: Vec<_> = rolls.iter().map(|rolls| state(rolls)).collect();
-        journey(&states, false);
+        journey(&states, By::Differences);
     }
 
     #[test]
     fn complete_changes_lead_from_state_to_state(rolls in proptest::collection::vec(dice(), 1..6)) {
         let states: Vec<_> = rolls.iter().map(|rolls| state(rolls)).collect();
-        journey(&states, true);
+        journey(&states, By::All);
+    }
+
+    #[test]
+    fn what_is_left_leads_from_state_to_state(rolls in proptest::collection::vec(dice(), 1..6)) {
+        let states: Vec<_> = rolls.iter().map(|rolls| state(rolls)).collect();
+        journey(&states, By::Rest);
     }
 
     #[test]

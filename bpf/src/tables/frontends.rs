@@ -73,6 +73,11 @@ impl Frontends {
         self.find(key).map(|at| self.entries[at as usize].word())
     }
 
+    /// Whether there is any that no Kmesh wrote.
+    pub(crate) fn any_foreign(&self) -> bool {
+        self.iter().any(|(key, _)| key.kind() > FrontendKey::WORKLOAD)
+    }
+
     /// All of them, in no order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (FrontendKey, FrontendWord)> + '_ {
         self.table.iter().map(|at| {
@@ -84,12 +89,21 @@ impl Frontends {
     /// The keys that lead to `index`; `kind` is [`FrontendKey::SERVICE`] or
     /// [`FrontendKey::WORKLOAD`].
     pub(crate) fn of(&self, kind: u16, index: u32) -> impl Iterator<Item = FrontendKey> + '_ {
+        self.leading_to(kind, index).map(|(key, _)| key)
+    }
+
+    /// As [`Self::of`], with the words.
+    pub(crate) fn leading_to(
+        &self,
+        kind: u16,
+        index: u32,
+    ) -> impl Iterator<Item = (FrontendKey, FrontendWord)> + '_ {
         let head = self.heads[usize::from(kind & 1)].get(index as usize).copied();
         let mut at = head.unwrap_or(NONE);
         std::iter::from_fn(move || {
             let entry = self.entries.get(at as usize)?;
             at = entry.next;
-            Some(entry.key)
+            Some((entry.key, entry.word()))
         })
     }
 

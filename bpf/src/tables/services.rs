@@ -85,6 +85,11 @@ impl Services {
         self.records.get(index as usize).filter(|record| in_use(record))
     }
 
+    /// Every record, in use or not.
+    pub(crate) fn all(&self) -> &[ServiceRecord] {
+        &self.records
+    }
+
     /// Records in use, with their indices.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, &ServiceRecord)> {
         (0..).zip(&self.records).filter(|(_, record)| in_use(record))

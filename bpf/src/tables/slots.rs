@@ -68,6 +68,11 @@ impl Slots {
         self.damaged.contains(&service)
     }
 
+    /// Whether that of any service does.
+    pub(crate) fn any_damaged(&self) -> bool {
+        !self.damaged.is_empty()
+    }
+
     /// The services with such ranges.
     #[cfg(test)]
     pub(crate) fn damaged(&self) -> &BTreeSet<u32> {

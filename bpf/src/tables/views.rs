@@ -1,7 +1,8 @@
 //! The tables by name: what snapshots, checks and the other verbs see.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
+
+use hashbrown::{HashMap, HashSet};
 
 use super::{Consistency, Have, Place};
 use crate::layout::{
@@ -215,6 +216,14 @@ impl Have {
         let records = self.services.iter().map(|(_, record)| record).filter(of);
         let first = records.min_by_key(|record| (record.port, record.family))?;
         Some(self.waypoint(first.waypoint, &mut Shared::default()).map(|waypoint| waypoint.name))
+    }
+
+    /// How many services there are by name, waypoints aside, and how many workloads.
+    #[must_use]
+    pub fn counts(&self) -> (usize, usize) {
+        let services = self.services.iter().filter(|(_, record)| record.kind == KIND_SERVICE);
+        let names: HashSet<u32> = services.map(|(_, record)| record.name).collect();
+        (names.len(), self.backends.iter().count())
     }
 
     /// Every service and waypoint, in no order.

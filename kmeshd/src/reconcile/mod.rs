@@ -285,11 +285,14 @@ impl<K: Kernel> Writer<K> {
         let began = Instant::now();
         self.desired.settle(&self.have);
         let dirty = self.desired.take_dirty();
-        let change = compile::changed(&self.desired, &dirty);
-        drop(dirty);
+        let change = if dirty.all {
+            compile::remaining(&self.desired, &self.have)
+        } else {
+            compile::changed(&self.desired, &dirty)
+        };
         match converge(&mut self.k, &mut self.have, &change, &mut |_, _| {}) {
             Ok(applied) => {
-                self.pods.follow(&change);
+                self.pods.follow(&change, dirty.all);
                 self.live.follow(&applied);
                 drop(change);
                 self.tell(&applied, began);

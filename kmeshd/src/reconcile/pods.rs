@@ -57,10 +57,11 @@ impl Pods {
     }
 
     /// The tables changed: a pod's record may name its workload now, if that is among them; what
-    /// applies to a pod that the model does not know may be something else.
-    pub(super) fn follow(&mut self, change: &Change) {
+    /// applies to a pod that the model does not know may be something else. `all`: everything was
+    /// compared.
+    pub(super) fn follow(&mut self, change: &Change, all: bool) {
         let known = |uid: &Name| self.wanted.iter().any(|pod| pod.uid == *uid);
-        self.all |= change.all_workloads
+        self.all |= all
             || !change.policies.is_empty()
             || change.workloads.iter().any(|(uid, _)| known(uid));
     }

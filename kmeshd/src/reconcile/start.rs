@@ -3,7 +3,6 @@
 //! It refuses a kernel that is too old, a root that another writer holds, and pins that are
 //! foreign or of another layout; then nothing was written.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -16,7 +15,6 @@ use kmesh_bpf::netns::{self, NetnsError};
 use kmesh_bpf::pins::{PinsError, adopt_maps};
 use kmesh_bpf::pods::{PodsError, note_host};
 use kmesh_bpf::tables::{Have, ReadError};
-use kmesh_bpf::want::Kind;
 use kmesh_bpf::{clock, layout};
 use tokio::sync::watch;
 use tracing::{error, info, warn};
@@ -190,9 +188,8 @@ impl<K: Kernel> Writer<K> {
     /// What was found at the start.
     #[must_use]
     pub fn adopted(&self) -> Adopted {
-        let services = self.have.services().filter(|(key, _)| key.kind == Kind::Service);
-        let names: HashSet<_> = services.map(|(key, _)| key.name).collect();
-        Adopted { objects: names.len() + self.have.workloads().count() }
+        let (services, workloads) = self.have.counts();
+        Adopted { objects: services + workloads }
     }
 
     /// Puts the last snapshot back into tables that hold nothing (after a reboot): whatever the
