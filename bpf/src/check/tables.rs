@@ -79,37 +79,30 @@ impl Checker<'_> {
     }
 
     fn frontend(&mut self, key: &FrontendKey, word: FrontendWord) {
-        let index = word.index();
-        let (object, problem) = match key.kind() {
-            FrontendKey::SERVICE => {
-                let object = format!("VIP {} port {}", key.address(), key.port());
-                let problem = match self.have.services.get(index) {
-                    None => Some(format!("leads to service {index}, which is not in use")),
-                    Some(record) if record.kind == KIND_WAYPOINT => {
-                        Some(format!("leads to {}", self.have.service_name(record)))
-                    }
-                    Some(_) => None,
-                };
-                (object, problem)
-            }
-            FrontendKey::WORKLOAD => {
-                let object = format!("address {}", key.address());
-                let gone = self.have.backends.get(index).is_none();
-                let problem = format!("leads to backend {index}, which is not in use");
-                (object, gone.then_some(problem))
-            }
-            kind => {
-                let object = format!("frontend {} port {}", key.address(), key.port());
-                (object, Some(format!("has kind {kind}, which no Kmesh writes")))
-            }
+        let have = self.have;
+        let (index, kind) = (word.index(), key.kind());
+        let object = || match kind {
+            FrontendKey::SERVICE => format!("VIP {} port {}", key.address(), key.port()),
+            FrontendKey::WORKLOAD => format!("address {}", key.address()),
+            _ => format!("frontend {} port {}", key.address(), key.port()),
         };
         if word.tag() != key.tag() {
             let problem = "carries the tag of another key: programs refuse its connections";
-            self.say("references", object.clone(), problem);
+            self.say("references", object(), problem);
         }
-        if let Some(problem) = problem {
-            self.say("references", object, problem);
-        }
+        let problem = match kind {
+            FrontendKey::SERVICE => match have.services.get(index) {
+                None => format!("leads to service {index}, which is not in use"),
+                Some(record) if record.kind == KIND_WAYPOINT => {
+                    format!("leads to {}", have.service_name(record))
+                }
+                Some(_) => return,
+            },
+            FrontendKey::WORKLOAD if have.backends.get(index).is_some() => return,
+            FrontendKey::WORKLOAD => format!("leads to backend {index}, which is not in use"),
+            kind => format!("has kind {kind}, which no Kmesh writes"),
+        };
+        self.say("references", object(), problem);
     }
 
     fn service(&mut self, index: u32, record: &ServiceRecord) {
@@ -191,9 +184,15 @@ impl Checker<'_> {
         if record.word.has(BackendWord::NO_ADDRESS) {
             return;
         }
+        let own = || have.frontends.of(FrontendKey::WORKLOAD, index);
         let dialled = record.word.v4().map(IpAddr::V4).into_iter();
         for address in dialled.chain(record.v6().map(IpAddr::V6)) {
-            let leads = have.frontends.get(&FrontendKey::workload(address));
+            let key = FrontendKey::workload(address);
+            // what leads here leads nowhere else: no need to search for it
+            if own().any(|own| own == key) {
+                continue;
+            }
+            let leads = have.frontends.get(&key);
             let other = leads.map(FrontendWord::index).filter(|other| *other != index);
             if let Some(other) = other.and_then(|other| have.backends.get(other)) {
                 let uid = have.record_uid(other);
@@ -201,7 +200,7 @@ impl Checker<'_> {
                 self.say("references", object(), problem);
             }
         }
-        if have.frontends.of(FrontendKey::WORKLOAD, index).next().is_none() {
+        if own().next().is_none() {
             let used = self.used.get_or_insert_with(|| backends_in_use(have));
             if used.contains(&index) {
                 let problem = "no address leads to it: as a source it has no identity, and its waypoint is passed by";

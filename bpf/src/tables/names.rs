@@ -50,7 +50,16 @@ pub(crate) fn split(name: &str) -> impl Iterator<Item = NameChunk> + '_ {
 
 /// Whether the tables can hold this name.
 pub(crate) fn is_name(text: &str) -> bool {
-    !text.is_empty() && text.len() <= NAME_MAX && !text.chars().any(char::is_control)
+    !text.is_empty() && text.len() <= NAME_MAX && !has_control(text)
+}
+
+/// Whether there is a control character in it. Plain ASCII, the rule, is decided byte by byte.
+fn has_control(text: &str) -> bool {
+    let bytes = text.as_bytes();
+    if bytes.is_ascii() {
+        return bytes.iter().any(u8::is_ascii_control);
+    }
+    text.chars().any(char::is_control)
 }
 
 /// The name that starts at chunk `start`, by look-ups of its chunks alone; where none can be
@@ -125,12 +134,12 @@ impl Names {
 
     /// Where `name` lies, if anything refers to it.
     pub(crate) fn find(&self, name: &str) -> Option<u32> {
-        let hash = self.hasher.hash_one(name);
-        self.table.find(hash, |start| self.at(*start) == Some(name)).copied()
+        let hash = self.hasher.hash_one(name.as_bytes());
+        self.table.find(hash, |start| self.at(*start) == Some(name.as_bytes())).copied()
     }
 
-    fn at(&self, start: u32) -> Option<&str> {
-        self.text(start, self.runs.get(start as usize)?.len)
+    fn at(&self, start: u32) -> Option<&[u8]> {
+        self.bytes(start, self.runs.get(start as usize)?.len)
     }
 
     /// Counts a reference to a name; false when no such name can be there.
@@ -176,7 +185,7 @@ impl Names {
             let from = start as usize * NAME_CHUNK;
             let len = runs[start as usize].len as usize;
             let bytes: &[u8] = bytemuck::cast_slice(chunks);
-            std::str::from_utf8(&bytes[from..from + len]).unwrap_or_default()
+            &bytes[from..from + len]
         };
         let hash = hasher.hash_one(at(start));
         if table.find(hash, |other| at(*other) == at(start)).is_none() {
@@ -197,7 +206,7 @@ impl Names {
         if run.refs > 0 {
             return;
         }
-        let hash = self.text(start, len).map(|text| self.hasher.hash_one(text));
+        let hash = self.bytes(start, len).map(|bytes| self.hasher.hash_one(bytes));
         if let Some(hash) = hash
             && let Ok(entry) = self.table.find_entry(hash, |other| *other == start)
         {
