@@ -7,6 +7,7 @@
 //! planned again.
 
 mod bytes;
+mod portions;
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -21,6 +22,7 @@ use crate::tables::{Consistency, Have, ReadError};
 use crate::want::Change;
 
 use bytes::{alike, bytes_of, map, reaching};
+pub use portions::converge_by_portions;
 
 /// What an application cost, and whom it concerned.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use hashbrown::{HashMap, HashSet};
 
-use super::content::{Content, KeyView, ServiceView, WorkloadView};
+use super::content::{Content, KeyView, ServiceView};
 use super::{Invalid, Problem};
 use crate::layout::{EXEMPT_PORTS, FrontendKey, NAME_MAX, ServiceWord};
 use crate::snapshot::Snapshot;
@@ -52,7 +52,8 @@ fn judge(content: &impl Content) -> Result<(), Invalid> {
 
 struct Judge<'a, C> {
     content: &'a C,
-    workloads: HashMap<&'a str, Option<WorkloadView<'a>>>,
+    /// Their places in the list.
+    workloads: HashMap<&'a str, usize>,
     waypoints: HashSet<(&'a str, u16, Family)>,
     /// Who was the first to name a VIP or address: its place in the list.
     owners: HashMap<FrontendKey, usize>,
@@ -71,8 +72,8 @@ impl<'a, C: Content> Judge<'a, C> {
 
     fn collect(&mut self, services: usize, workloads: usize) {
         for at in 0..workloads {
-            let (uid, workload) = self.content.workload(at);
-            if self.workloads.insert(uid, workload).is_some() {
+            let (uid, _) = self.content.workload(at);
+            if self.workloads.insert(uid, at).is_some() {
                 self.say(&|| format!("workload {uid}"), "is there twice; keep one of them");
             }
         }
@@ -149,7 +150,8 @@ impl<'a, C: Content> Judge<'a, C> {
         if *port == 0 {
             self.say(object, format!("endpoint {uid}: port 0 is no port; give 1 to 65535"));
         }
-        match self.workloads.get(&**uid) {
+        let there = self.workloads.get(&**uid).map(|at| self.content.workload(*at).1);
+        match there {
             Some(Some(workload)) => {
                 let there = match family {
                     Family::V4 => workload.v4.is_some(),

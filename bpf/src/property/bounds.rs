@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::bring;
-use crate::apply::{ApplyError, converge};
+use crate::apply::{ApplyError, converge, converge_by_portions};
 use crate::kernel::Tables;
 use crate::layout::{BackendRecord, FrontendKey, Limits, Map};
 use crate::memory::MemoryKernel;
@@ -117,6 +117,9 @@ fn what_does_not_fit_is_told_and_nothing_is_written() {
     assert_eq!(full, PlanError::Full { map: Map::Backend, needed: 30, limit: 20 });
     let text = full.to_string();
     assert!(text.contains("kmesh_backend") && text.contains("--max-workloads"), "{text}");
+    let mut rest = Change { all_workloads: false, ..change };
+    let error = converge_by_portions(&mut kernel, &mut have, &mut rest);
+    assert!(matches!(error, Err(ApplyError::Plan(again)) if again == full), "by portions");
     assert_eq!(kernel.written(), 0);
 }
 

@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex};
 
 use proptest::prelude::*;
 
-use crate::apply::{Applied, apply, converge};
+use crate::apply::{Applied, apply, converge, converge_by_portions};
 use crate::check::check;
 use crate::kernel::Tables;
 use crate::layout::{
@@ -274,6 +274,22 @@ proptest! {
     fn what_is_left_leads_from_state_to_state(rolls in proptest::collection::vec(dice(), 1..6)) {
         let states: Vec<_> = rolls.iter().map(|rolls| state(rolls)).collect();
         journey(&states, By::Rest);
+    }
+
+    #[test]
+    fn portions_lead_from_state_to_state(rolls in proptest::collection::vec(dice(), 1..6)) {
+        let (mut kernel, mut have) = empty();
+        let mut before = state_of_nothing();
+        for next in rolls.iter().map(|rolls| state(rolls)) {
+            let mut change = rest(&have, &next);
+            let (a, b, written) = (before, next.clone(), kernel.written());
+            kernel.watch(move |kernel| assert_safe(kernel, &a, &b));
+            let applied = converge_by_portions(&mut kernel, &mut have, &mut change).expect("converge");
+            kernel.unwatch();
+            prop_assert_eq!(applied.elements, kernel.written() - written);
+            assert_says(&kernel, &have, &next);
+            before = next;
+        }
     }
 
     #[test]

@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use kmesh_bpf::apply::{Applied, ApplyError, converge};
+use kmesh_bpf::apply::{Applied, ApplyError, converge_by_portions};
 use kmesh_bpf::kernel::Kernel;
 use kmesh_bpf::lock::WriterLock;
 use kmesh_bpf::snapshot::{About, Snapshot};
@@ -285,14 +285,15 @@ impl<K: Kernel> Writer<K> {
         let began = Instant::now();
         self.desired.settle(&self.have);
         let dirty = self.desired.take_dirty();
-        let change = if dirty.all {
+        let mut change = if dirty.all {
             compile::remaining(&self.desired, &self.have)
         } else {
             compile::changed(&self.desired, &dirty)
         };
-        match converge(&mut self.k, &mut self.have, &change, &mut |_, _| {}) {
+        let concerned = dirty.all || self.pods.are_in(&change);
+        match converge_by_portions(&mut self.k, &mut self.have, &mut change) {
             Ok(applied) => {
-                self.pods.follow(&change, dirty.all);
+                self.pods.follow(concerned);
                 self.live.follow(&applied);
                 drop(change);
                 self.tell(&applied, began);

@@ -56,14 +56,16 @@ impl Pods {
         self.all = true;
     }
 
-    /// The tables changed: a pod's record may name its workload now, if that is among them; what
-    /// applies to a pod that the model does not know may be something else. `all`: everything was
-    /// compared.
-    pub(super) fn follow(&mut self, change: &Change, all: bool) {
+    /// Whether a change concerns pods: their records may name their workloads once these are there;
+    /// what applies to a pod that the model does not know may be something else.
+    pub(super) fn are_in(&self, change: &Change) -> bool {
         let known = |uid: &Name| self.wanted.iter().any(|pod| pod.uid == *uid);
-        self.all |= all
-            || !change.policies.is_empty()
-            || change.workloads.iter().any(|(uid, _)| known(uid));
+        !change.policies.is_empty() || change.workloads.iter().any(|(uid, _)| known(uid))
+    }
+
+    /// The tables changed; `all`: in what concerns pods.
+    pub(super) fn follow(&mut self, all: bool) {
+        self.all |= all;
     }
 
     /// Enrols what is new or has moved, and removes what is gone. Only after the source's first
