@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use proptest::prelude::*;
 use prost::Message;
 
-use super::proto::{security, workload as wire};
+pub(crate) use super::proto::{security, workload as wire};
 use super::{Address, DecodeError, Decoder};
 use crate::model::{Destination, Ips, Mode, Scope};
 

@@ -1,6 +1,7 @@
 //! The writer over the kernel in memory: what it writes, when, and what it leaves alone.
 
 mod istiod;
+mod order;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -32,6 +33,7 @@ services:
 
 /// A machine: a kernel, directories, and what a daemon on it says of itself.
 struct Machine {
+    limits: Limits,
     dirs: tempfile::TempDir,
     readiness: Readiness,
     status: Arc<Status>,
@@ -42,7 +44,8 @@ impl Machine {
         let mut kernel = MemoryKernel::default();
         kernel.add_cgroup("/cgroup");
         let dirs = tempfile::tempdir().expect("a directory");
-        (Self { dirs, readiness: Readiness::default(), status: Arc::default() }, kernel)
+        let limits = Limits { services: 16, ..Limits::default() };
+        (Self { limits, dirs, readiness: Readiness::default(), status: Arc::default() }, kernel)
     }
 
     fn place(&self) -> Place {
@@ -52,7 +55,7 @@ impl Machine {
             cgroup: PathBuf::from("/cgroup"),
             state_dir: self.dirs.path().join("state"),
             run_dir: self.dirs.path().join("run"),
-            limits: Limits { services: 16, ..Limits::default() },
+            limits: self.limits,
             revoke: Revoke::Destroy,
         }
     }

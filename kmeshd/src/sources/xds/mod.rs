@@ -28,10 +28,10 @@ pub(crate) mod replay {
     use prost::Message as _;
 
     pub(crate) use super::answer::Memory;
-    pub(crate) use super::proto::DeltaDiscoveryResponse;
+    pub(crate) use super::proto::{DeltaDiscoveryResponse, Payload, Resource};
 
     /// The name of a resource.
     pub(crate) fn name_of(bytes: &[u8]) -> String {
-        super::proto::Resource::decode(bytes).map(|resource| resource.name).unwrap_or_default()
+        Resource::decode(bytes).map(|resource| resource.name).unwrap_or_default()
     }
 }
