@@ -51,7 +51,7 @@ advisories:
 
 # Lint every shell script (the generated completions are not ours to mend).
 shellcheck:
-    shellcheck --external-sources dev .ci/run tests/all tests/crash/run tests/kills/run tests/demo/demo $(git ls-files 'tests/*.bash' 'tests/*.bats' '*.sh')
+    shellcheck --external-sources dev .ci/run tests/all tests/crash/run tests/kills/run tests/demo/demo tests/istiod/run $(git ls-files 'tests/*.bash' 'tests/*.bats' '*.sh')
 
 # Is the C formatted?
 clang-format:
@@ -100,6 +100,10 @@ proof-fuzz CASES="5000":
 # A million connections that end in every way leave no note behind. Needs root.
 proof-live CONNECTIONS="1000000":
     KMESH_LIVE_CONNECTIONS={{ CONNECTIONS }} cargo test --locked -p kmesh-bpf --test live_leak nothing_is_left -- --nocapture | grep -oE '[0-9]+ short connections, .* 0 left$'
+
+# Istio's own control plane drives the daemon. Needs root, Go 1.26, the network and 4 GB of disk.
+proof-istiod FILTER="": build
+    tests/istiod/run {{ quote(FILTER) }}
 
 # Remove everything that was built.
 clean:

@@ -16,6 +16,10 @@ const NAMED: usize = 5;
 pub struct Oddities {
     /// VIPs in other networks: nothing leads there from here.
     pub vips_elsewhere: usize,
+    /// Those networks: where nothing is here, this node may be said to be in the wrong one.
+    pub networks: BTreeSet<Name>,
+    /// This node's network, where there are any.
+    pub network: Name,
     /// Workloads that have a hostname and no address: it is not resolved.
     pub unresolved: usize,
     /// VIPs that several services claim, sorted, and the first of these by name: it has the ports
@@ -59,10 +63,20 @@ impl Desired {
     #[must_use]
     pub fn oddities(&self) -> Oddities {
         let vips = self.services.values().flat_map(|service| &service.vips);
+        let elsewhere = vips.filter(|(network, _)| !self.is_local(network));
+        let (mut vips_elsewhere, mut networks) = (0, BTreeSet::new());
+        for (network, _) in elsewhere {
+            vips_elsewhere += 1;
+            if !networks.contains(network) {
+                networks.insert(network.clone());
+            }
+        }
         let mut contested: Vec<_> = self.vips.contested().collect();
         contested.sort();
         Oddities {
-            vips_elsewhere: vips.filter(|(network, _)| !self.is_local(network)).count(),
+            vips_elsewhere,
+            networks,
+            network: if vips_elsewhere == 0 { Name::default() } else { self.here.network.clone() },
             unresolved: self.workloads.values().filter(|w| w.ips.is_unresolved()).count(),
             contested,
             waypoints: self.awaited_waypoints(),
@@ -100,12 +114,17 @@ impl Desired {
 
 impl fmt::Display for Oddities {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "the mesh has {} VIPs in other networks (left out), {} workloads whose hostname is not \
-             resolved (no endpoints)",
-            self.vips_elsewhere, self.unresolved
-        )?;
+        match self.vips_elsewhere {
+            0 => write!(f, "the mesh has no VIPs in other networks")?,
+            count => {
+                let networks: Vec<&str> = self.networks.iter().map(|name| &**name).collect();
+                let (networks, here) = (networks.join(", "), &self.network);
+                write!(f, "the mesh has {count} VIPs, left out, in other networks ({networks}; ")?;
+                write!(f, "this node's is \"{here}\", by --network)")?;
+            }
+        }
+        let unresolved = self.unresolved;
+        write!(f, ", {unresolved} workloads whose hostname is not resolved (no endpoints)")?;
         let vip = |(ip, name): &(IpAddr, Name)| format!("{ip} (shared ports are {name}'s)");
         list(f, "VIPs that several services claim", self.contested.iter().map(vip))?;
         list(f, "waypoints that are not known", self.waypoints.iter().map(ToString::to_string))
