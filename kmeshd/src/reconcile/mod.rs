@@ -8,6 +8,7 @@
 //! answer leaves everything as it is. A failed write is tried again with backoff, from what the
 //! kernel holds then. No change, no write: not to any map, not to any file.
 
+mod fit;
 mod hooks;
 mod inspect;
 mod keep;
@@ -27,6 +28,7 @@ use std::time::{Duration, Instant};
 use kmesh_bpf::apply::{Applied, ApplyError, converge_by_portions};
 use kmesh_bpf::kernel::Kernel;
 use kmesh_bpf::lock::WriterLock;
+use kmesh_bpf::plan::PlanError;
 use kmesh_bpf::snapshot::{About, Snapshot};
 use kmesh_bpf::tables::Have;
 use tokio::sync::{oneshot, watch};
@@ -126,6 +128,9 @@ pub struct Writer<K> {
     awaited: Awaited,
     /// Something is to be written, from this instant on.
     due: Option<Instant>,
+    /// Some of what is wanted found no room: everything is compared again with the next change,
+    /// but not before this instant.
+    squeezed: Option<Instant>,
     backoff: Duration,
     held: Option<Instant>,
     inspect_at: Instant,
@@ -164,7 +169,8 @@ impl<K: Kernel> Writer<K> {
 
     fn wait(&self) -> Duration {
         let now = Instant::now();
-        let soonest = [self.due, self.keeper.due(), self.live.due()].into_iter().flatten().min();
+        let due = self.due.max(self.due.and(self.squeezed));
+        let soonest = [due, self.keeper.due(), self.live.due()].into_iter().flatten().min();
         let wait = soonest.map_or(TICK, |at| at.saturating_duration_since(now).min(TICK));
         self.held.map_or(wait, |held| wait.max(held.saturating_duration_since(now)))
     }
@@ -265,7 +271,8 @@ impl<K: Kernel> Writer<K> {
             self.inspect_at = now + INSPECT;
             self.inspect();
         }
-        if self.due.is_some_and(|due| now >= due) && self.is_complete() {
+        let due = self.due.max(self.due.and(self.squeezed));
+        if due.is_some_and(|due| now >= due) && self.is_complete() {
             self.sync();
         }
         if self.is_complete() {
@@ -293,32 +300,44 @@ impl<K: Kernel> Writer<K> {
         let concerned = dirty.all || self.pods.are_in(&change);
         match converge_by_portions(&mut self.k, &mut self.have, &mut change) {
             Ok(applied) => {
-                self.pods.follow(concerned);
-                self.live.follow(&applied);
+                self.took_hold(concerned, &applied);
                 drop(change);
                 self.tell(&applied, began);
-                self.status.note_refused(&applied);
-                self.due = None;
-                self.backoff = BACKOFF.0;
+                self.squeezed = None;
                 let mut facts = self.status.facts();
-                facts.applies += 1;
-                facts.cost.elements += applied.elements;
-                facts.cost.calls += applied.calls;
-                facts.cost.graces += applied.graces;
-                facts.cost.retries += applied.retries;
                 facts.last_sync = Some(Instant::now());
-                if applied.elements > 0 {
-                    facts.last_write = Some((Instant::now(), applied.elements));
-                }
                 facts.failing = None;
-                facts.generation = self.have.meta().generation;
                 drop(facts);
                 self.keeper.note_sync(&self.sources);
-                self.keeper.note(self.have.meta().generation);
                 self.unverified = self.tokens.sync.is_some();
+            }
+            Err(ApplyError::Plan(why @ PlanError::Full { .. })) => {
+                self.squeeze(change, why, began);
             }
             Err(why) => self.failed(&why),
         }
+    }
+
+    /// A change is in the tables; `concerned`: pods are.
+    fn took_hold(&mut self, concerned: bool, applied: &Applied) {
+        self.pods.follow(concerned);
+        self.live.follow(applied);
+        self.status.note_refused(applied);
+        self.due = None;
+        self.backoff = BACKOFF.0;
+        let generation = self.have.meta().generation;
+        let mut facts = self.status.facts();
+        facts.applies += 1;
+        facts.cost.elements += applied.elements;
+        facts.cost.calls += applied.calls;
+        facts.cost.graces += applied.graces;
+        facts.cost.retries += applied.retries;
+        if applied.elements > 0 {
+            facts.last_write = Some((Instant::now(), applied.elements));
+        }
+        facts.generation = generation;
+        drop(facts);
+        self.keeper.note(generation);
     }
 
     /// Says what a sync was, once a second at most: changes may come by the thousand.

@@ -56,6 +56,11 @@ impl Pods {
         self.all = true;
     }
 
+    /// The uids of all pods that the source names.
+    pub(super) fn uids(&self) -> HashSet<Name> {
+        self.wanted.iter().map(|pod| pod.uid.clone()).collect()
+    }
+
     /// Whether a change concerns pods: their records may name their workloads once these are there;
     /// what applies to a pod that the model does not know may be something else.
     pub(super) fn are_in(&self, change: &Change) -> bool {

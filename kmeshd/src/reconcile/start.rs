@@ -125,6 +125,7 @@ impl Start {
             names: self.names,
             awaited: self.awaited,
             due: None,
+            squeezed: None,
             backoff: BACKOFF.0,
             held: None,
             inspect_at: Instant::now() + INSPECT,
