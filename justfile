@@ -97,6 +97,10 @@ proof-kills KILLS="200": build
 proof-fuzz CASES="5000":
     KMESH_FUZZ_CASES={{ CASES }} cargo test --locked -p kmesh-bpf --test snapshot_fuzz -- --nocapture | grep -oE '[0-9]+ refused by name, .* [0-9]+ of [0-9]+$'
 
+# Half a million workloads in one answer, with default limits: said, bounded, the rest served. Needs root.
+proof-flood: release
+    KMESH_BIN={{ target / "release" }} KMESH_FLOOD_SERVICES=20000 KMESH_FLOOD_LIMIT=65536 unshare --mount bats -f 'tables cannot hold' tests/bats/faults.bats
+
 # A million connections that end in every way leave no note behind. Needs root.
 proof-live CONNECTIONS="1000000":
     KMESH_LIVE_CONNECTIONS={{ CONNECTIONS }} cargo test --locked -p kmesh-bpf --test live_leak nothing_is_left -- --nocapture | grep -oE '[0-9]+ short connections, .* 0 left$'

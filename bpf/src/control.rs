@@ -161,6 +161,12 @@ pub struct ControlPlaneStatus {
     pub connections: u64,
     /// Responses since then.
     pub responses: u64,
+    /// Those of them of which something was refused.
+    #[serde(default)]
+    pub nacks: u64,
+    /// The version of all that it knows, as its last response calls it.
+    #[serde(default)]
+    pub version: String,
     /// Workloads that it names.
     pub workloads: u64,
     /// Services that it names.
@@ -169,10 +175,22 @@ pub struct ControlPlaneStatus {
     pub policies: u64,
     /// Resources that are refused now.
     pub rejected: u64,
-    /// The first of them: "name: why".
-    pub rejected_resources: Vec<String>,
+    /// The first of them.
+    pub rejected_resources: Vec<Rejected>,
     /// What of its answer is held back, and why.
     pub held_back: Option<String>,
+}
+
+/// A resource of the control plane that is refused; what was in force of it stays.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Rejected {
+    /// Its name.
+    pub name: String,
+    /// What is wrong with it.
+    pub reason: String,
+    /// For how long it is refused.
+    pub seconds: u64,
 }
 
 /// What the writer did.

@@ -3,7 +3,7 @@
 use std::io::{self, Write};
 use std::time::Duration;
 
-use kmesh_bpf::control::{ControlPlaneStatus, DaemonStatus, DenialSaid};
+use kmesh_bpf::control::{ControlPlaneStatus, DaemonStatus, DenialSaid, Rejected};
 use kmesh_bpf::layout::COUNTERS;
 
 use crate::output::{Style, Tone, table, write_table};
@@ -12,6 +12,8 @@ use crate::verbs::verify;
 
 /// So many findings are shown; `verify` shows all.
 const FINDINGS: usize = 5;
+/// So many rejected resources are shown.
+const REJECTED: usize = 5;
 /// So many denied connections are shown; the daemon's log has more.
 const DENIALS: usize = 5;
 /// The width of a bar.
@@ -58,19 +60,32 @@ fn daemon(style: Style, daemon: &Daemon, out: &mut dyn Write) -> io::Result<()> 
 fn control_plane(style: Style, plane: &ControlPlaneStatus) -> String {
     let ControlPlaneStatus { workloads, services, policies, .. } = plane;
     let connected = match plane.connected_seconds {
-        Some(seconds) => format!("connected for {}", lasting(seconds)),
+        Some(seconds) => {
+            let again = match plane.connections {
+                0 | 1 => String::new(),
+                n => format!(" (connection {n} of this daemon)"),
+            };
+            format!("connected for {}{again}", lasting(seconds))
+        }
         None => style.paint(Tone::Bad, "not connected"),
     };
     let rejected = match plane.rejected {
         0 => String::new(),
-        n => {
-            let first = plane.rejected_resources.first().map(String::as_str).unwrap_or_default();
-            style.paint(Tone::Bad, &format!(", {n} rejected ({first})"))
-        }
+        n => style.paint(Tone::Bad, &format!(", {n} rejected")),
+    };
+    let version = match plane.version.as_str() {
+        "" => String::new(),
+        version => format!("; version {version}"),
     };
     format!(
-        "{connected}; {workloads} workloads, {services} services, {policies} policies{rejected}"
+        "{connected}; {workloads} workloads, {services} services, {policies} \
+         policies{rejected}{version}"
     )
+}
+
+/// A resource that is refused, on one line.
+fn rejected(one: &Rejected) -> String {
+    format!("{}: {} (for {})", one.name, one.reason, lasting(one.seconds))
 }
 
 fn running(style: Style, status: &DaemonStatus, lines: &mut Vec<(&str, String)>) {
@@ -100,6 +115,8 @@ fn running(style: Style, status: &DaemonStatus, lines: &mut Vec<(&str, String)>)
         lines.push(("source", format!("{} {}: {taken}{refused}", source.kind, source.name)));
         if let Some(plane) = &source.control_plane {
             lines.push(("serves", control_plane(style, plane)));
+            let refused = plane.rejected_resources.iter().take(REJECTED);
+            lines.extend(refused.map(|one| ("rejected", style.paint(Tone::Bad, &rejected(one)))));
         }
     }
     let DaemonStatus { services, workloads, policies, .. } = status;

@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 use hyper::body::Incoming;
 use hyper::{Method, Request, StatusCode};
 use kmesh_bpf::control::{
-    self, ControlPlaneStatus, DaemonStatus, DenialSaid, DenialsStatus, STATUS_SCHEMA, SourceStatus,
-    WaypointAwaited, WriterStatus,
+    self, ControlPlaneStatus, DaemonStatus, DenialSaid, DenialsStatus, Rejected, STATUS_SCHEMA,
+    SourceStatus, WaypointAwaited, WriterStatus,
 };
 use kmesh_bpf::places::CONTROL;
 use kmesh_bpf::{clock, denials};
@@ -142,6 +142,11 @@ impl Control {
         let first = self.xds.first()?;
         let ago = |at: Instant| at.elapsed().as_secs();
         let wrong = facts.trouble.clone().or_else(|| facts.held_back.clone());
+        let rejected = |(name, reason, since): &(String, String, Instant)| Rejected {
+            name: name.clone(),
+            reason: reason.clone(),
+            seconds: ago(*since),
+        };
         let refused = facts.refused.iter().take(REFUSED);
         Some(SourceStatus {
             kind: CONTROL_PLANE.to_owned(),
@@ -153,11 +158,13 @@ impl Control {
                 connected_seconds: facts.connected_at.map(ago),
                 connections: facts.connects,
                 responses: facts.responses,
+                nacks: facts.nacks,
+                version: facts.version.clone(),
                 workloads: facts.workloads as u64,
                 services: facts.services as u64,
                 policies: facts.policies as u64,
                 rejected: facts.refused.len() as u64,
-                rejected_resources: refused.map(|(name, why)| format!("{name}: {why}")).collect(),
+                rejected_resources: refused.map(rejected).collect(),
                 held_back: facts.held_back.clone(),
             }),
         })

@@ -190,6 +190,8 @@ impl Mesh {
         let help = "responses of which something was refused";
         counter(to, "kmesh_xds_nacks", help, xds.nacks)?;
         counter(to, "kmesh_xds_refusals", "resources that were refused", xds.refusals)?;
+        let help = "resources that are refused now, the first thousand";
+        gauge(to, "kmesh_xds_rejected", help, xds.refused.len() as u64)?;
         let help = "1 while an answer is too small to be believed";
         gauge(to, "kmesh_xds_held_back", help, u64::from(xds.held_back.is_some()))?;
         let resources =

@@ -64,6 +64,8 @@ pub struct XdsFacts {
     pub connected_at: Option<Instant>,
     /// When it last responded.
     pub last_response: Option<Instant>,
+    /// The version of all that it knows, as its last response calls it.
+    pub version: String,
     /// It has given a complete answer.
     pub complete: bool,
     /// Connections that came about.
@@ -74,8 +76,8 @@ pub struct XdsFacts {
     pub nacks: u64,
     /// Resources that were refused since the start.
     pub refusals: u64,
-    /// Those that are refused now, and why; the first thousand.
-    pub refused: Vec<(String, String)>,
+    /// Those that are refused now, why, and since when; the first thousand.
+    pub refused: Vec<(String, String, Instant)>,
     /// What of its answer is held back, and why.
     pub held_back: Option<String>,
     /// Why there is no connection.

@@ -12,6 +12,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use hashbrown::HashSet;
 use kmesh_bpf::authz::Policy;
@@ -27,6 +28,9 @@ use crate::model::{Name, Service, Update, Workload};
 const MANY: usize = 10;
 /// So many refused resources are remembered by name; more are counted.
 const REMEMBERED: usize = 1000;
+/// Why each is refused, and since when.
+type Refused = BTreeMap<String, (String, Instant)>;
+
 /// So many are named in one NACK.
 const NACKED: usize = 20;
 
@@ -101,8 +105,8 @@ pub(crate) struct Memory {
     accept_empty: bool,
     /// The answers of this stream are, since they are the second ones.
     confirmed: bool,
-    /// Why resources are refused, by name.
-    pub(super) refused: BTreeMap<String, String>,
+    /// Why resources are refused, and since when, by name.
+    pub(super) refused: Refused,
     /// How many were refused since the start.
     pub(super) refusals: u64,
 }
@@ -114,6 +118,8 @@ pub(crate) struct Taken {
     pub(crate) update: Update,
     /// The reason of a NACK; none for an ACK.
     pub(crate) nack: Option<String>,
+    /// The version of all that the control plane knows, as it calls it.
+    pub(crate) version: String,
 }
 
 /// One resource, decoded.
@@ -200,7 +206,8 @@ impl Memory {
             let what = shown(&response.type_url);
             return Taken { nack: Some(format!("{what}: not subscribed to")), ..Taken::default() };
         };
-        let mut taken = Taken::default();
+        let version = shown(&response.system_version_info);
+        let mut taken = Taken { version, ..Taken::default() };
         let mut wrong = Wrong::default();
         let mut named = HashSet::with_capacity(response.resources.len());
         for (at, bytes) in response.resources.into_iter().enumerate() {
@@ -320,13 +327,14 @@ impl Memory {
     fn refuse(&mut self, name: &str, why: &str) {
         self.refusals += 1;
         if self.refused.len() < REMEMBERED || self.refused.contains_key(name) {
-            self.refused.insert(name.to_owned(), shown(why));
+            let since = self.refused.get(name).map_or_else(Instant::now, |(_, since)| *since);
+            self.refused.insert(name.to_owned(), (shown(why), since));
         }
     }
 }
 
 /// It is not refused any more.
-fn forget(refused: &mut BTreeMap<String, String>, name: &str) {
+fn forget(refused: &mut Refused, name: &str) {
     if !refused.is_empty() {
         refused.remove(&shown(name));
     }
@@ -337,12 +345,7 @@ fn doubtful(before: usize, now: usize) -> bool {
     (now == 0 && before > 0) || (before >= MANY && now < before / 2)
 }
 
-fn remove(
-    held: &mut Held,
-    refused: &mut BTreeMap<String, String>,
-    update: &mut Update,
-    name: Name,
-) {
+fn remove(held: &mut Held, refused: &mut Refused, update: &mut Update, name: Name) {
     forget(refused, &name);
     match held.remove(&name) {
         Some(Kind::Workload) => update.workloads.push((name, None)),

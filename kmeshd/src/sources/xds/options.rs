@@ -58,7 +58,8 @@ pub struct Limits {
     pub connect: Duration,
     /// The first and the longest wait between two attempts.
     pub backoff: (Duration, Duration),
-    /// How often the other side is asked for a sign of life, and how long it may take.
+    /// How often the other side is asked for a sign of life, and how long it may take. Istio's
+    /// servers hang up on who asks more often than every 15 s (half of their own interval).
     pub keepalive: (Duration, Duration),
 }
 
@@ -69,7 +70,7 @@ impl Default for Limits {
             versions: 3 << 20,
             connect: Duration::from_secs(10),
             backoff: (Duration::from_millis(250), Duration::from_secs(15)),
-            keepalive: (Duration::from_secs(10), Duration::from_secs(20)),
+            keepalive: (Duration::from_secs(30), Duration::from_secs(20)),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::Instant;
 
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::answer::Memory;
 use super::connect::is_tls;
@@ -76,7 +76,12 @@ impl Source {
         let now = Instant::now();
         match event {
             Event::Connected => {
-                info!(address, tls = is_tls(address), "connected to the control plane");
+                // While it fails again and again, only the first time is worth a line.
+                if self.last.is_empty() {
+                    info!(address, tls = is_tls(address), "connected to the control plane");
+                } else {
+                    debug!(address, "connected to the control plane");
+                }
                 self.with(|xds| {
                     xds.address = Some(address.to_owned());
                     xds.connected_at = Some(now);
@@ -86,7 +91,9 @@ impl Source {
                 self.because("connected; it has not answered yet");
             }
             Event::Response(memory, taken) => {
-                self.last.clear();
+                if !std::mem::take(&mut self.last).is_empty() {
+                    info!(address, "the control plane answers again");
+                }
                 let nacked = taken.nack.is_some();
                 if let Some(why) = &taken.nack {
                     warn!("refused of {address}: {why}; what was in force of it stays");
@@ -95,6 +102,9 @@ impl Source {
                     xds.last_response = Some(now);
                     xds.responses += 1;
                     xds.nacks += u64::from(nacked);
+                    if !taken.version.is_empty() {
+                        xds.version.clone_from(&taken.version);
+                    }
                 });
                 self.note(memory);
                 let complete = memory.is_complete();
@@ -111,8 +121,9 @@ impl Source {
     /// Brings the facts in line with what is held.
     fn note(&mut self, memory: &Memory) {
         let held_back = memory.held_back();
+        let refused = memory.refused.iter();
         let refused: Vec<_> =
-            memory.refused.iter().map(|(name, why)| (name.clone(), why.clone())).collect();
+            refused.map(|(name, (why, since))| (name.clone(), why.clone(), *since)).collect();
         let mut news = None;
         self.with(|xds| {
             xds.workloads = memory.count(Kind::Workload);

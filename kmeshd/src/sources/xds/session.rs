@@ -52,8 +52,9 @@ pub(super) async fn session(
     *request.metadata_mut() = metadata;
     let mut inbound = match client.delta_aggregated_resources(request).await {
         Ok(response) => response.into_inner(),
-        Err(status) => return Trouble::status(address, &status),
+        Err(status) => return Trouble::status(address, &status, false),
     };
+    let mut spoke = false;
     let mut doubted: Option<Instant> = None;
     loop {
         let again = doubted.map_or_else(|| Instant::now() + FOREVER, |at| at + options.grace);
@@ -66,8 +67,9 @@ pub(super) async fn session(
         let response = match message {
             Ok(Some(response)) => response,
             Ok(None) => return Trouble::Closed { address: address.to_owned() },
-            Err(status) => return Trouble::status(address, &status),
+            Err(status) => return Trouble::status(address, &status, spoke),
         };
+        spoke = true;
         if let Err(trouble) = take(memory, response, &answers, address, tell).await {
             return trouble;
         }

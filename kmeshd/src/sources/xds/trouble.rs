@@ -116,8 +116,8 @@ impl Trouble {
         Self::Connect { address: address.to_owned(), hint, source }
     }
 
-    /// A status that ended the stream.
-    pub(super) fn status(address: &str, status: &Status) -> Self {
+    /// A status that ended the stream, on which the control plane has spoken or not.
+    pub(super) fn status(address: &str, status: &Status, spoke: bool) -> Self {
         let (code, message) = (status.code(), status.message().to_owned());
         let message = match status.source() {
             Some(source) if !message.contains(&source.to_string()) => {
@@ -138,8 +138,12 @@ impl Trouble {
                 ". This is no control plane: istiod's ports are 15012 (https://) and 15010 (http://)"
             }
             Code::OutOfRange => ". Raise --xds-max-response",
-            Code::Internal | Code::Unknown if address.starts_with("http://") => {
-                ". Does the port expect TLS (https://)?"
+            Code::Internal | Code::Unknown | Code::Cancelled if !spoke => {
+                if address.starts_with("http://") {
+                    ". Is it a control plane? Does the port expect TLS (https://)?"
+                } else {
+                    ". Is it a control plane?"
+                }
             }
             Code::ResourceExhausted => ". The control plane has a limit on requests",
             _ => "",
