@@ -179,6 +179,21 @@ pub enum Scope {
     Network,
 }
 
+/// Whose a VIP is where several services claim it: the first one's in this order, then by name. A
+/// `ServiceEntry` may name any address, so it goes after what Kubernetes gave that address to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Standing {
+    /// A Service of Kubernetes.
+    Kubernetes,
+    /// The one of its hostname that goes before those in other namespaces.
+    Canonical,
+    /// Any other.
+    #[default]
+    Public,
+    /// One that is for clients of its own namespace only.
+    Private,
+}
+
 /// A service; `namespace/hostname` is its key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Service {
@@ -194,6 +209,8 @@ pub struct Service {
     pub preferences: Box<[Scope]>,
     /// Unhealthy workloads are sent connections, too.
     pub allow_unhealthy: bool,
+    /// Whether its VIPs are its own where others claim them, too.
+    pub standing: Standing,
 }
 
 /// A pod of this node that the source enrols itself.

@@ -11,7 +11,7 @@ use kmesh_bpf::want::{
 
 use super::{changed, everything};
 use crate::desired::{Desired, Here, InForce};
-use crate::model::{Ips, Membership, Name, Service, Traits, Workload};
+use crate::model::{Ips, Membership, Name, Service, Standing, Traits, Workload};
 use crate::sources::mesh_file;
 
 mod kept;
@@ -354,6 +354,17 @@ fn a_contested_vip_is_the_first_services_and_a_contested_address_a_pods() {
     tables.apply(&changed(&desired, &dirty));
     assert!(has(&tables, "n/b", 80) && !has(&tables, "n/a", 80));
     assert_eq!(tables.workloads["old"].addresses, [ip(0, 1)]);
+    // A service of Kubernetes has its VIP, whatever others say and however they are named.
+    let kubernetes = Service {
+        vips: vip(),
+        ports: [(80, 80)].into(),
+        standing: Standing::Kubernetes,
+        ..Service::default()
+    };
+    desired.set_service(&"n/z".into(), Some(kubernetes));
+    let dirty = desired.take_dirty();
+    tables.apply(&changed(&desired, &dirty));
+    assert!(has(&tables, "n/z", 80) && !has(&tables, "n/b", 80) && has(&tables, "n/b", 81));
     // What is not a pod only stands in where no pod has the address, ready or not.
     desired.set_workload(&"new".into(), Some(workload(true)));
     desired.set_workload(&"Kubernetes//Pod/n/p".into(), Some(workload(false)));

@@ -6,7 +6,7 @@ use super::proto::workload as proto;
 use super::proto::workload::load_balancing::{HealthPolicy, Mode as WireMode, Scope as WireScope};
 use super::say::{Say, is_one_host};
 use super::{Address, DecodeError, Decoder};
-use crate::model::{Mode, Name, Scope, Service};
+use crate::model::{Mode, Name, Scope, Service, Standing};
 
 impl Decoder {
     pub(super) fn service(&mut self, from: proto::Service) -> Result<Address, DecodeError> {
@@ -16,6 +16,12 @@ impl Decoder {
         let vips = self.vips(&from.addresses, &mut say);
         let ports = say.ports(&from.ports);
         let waypoint = say.waypoint(from.waypoint);
+        let standing = match (from.visibility == proto::Visibility::Public as i32, from.canonical) {
+            (false, _) => Standing::Private,
+            (true, _) if from.ip_families != 0 => Standing::Kubernetes,
+            (true, true) => Standing::Canonical,
+            (true, false) => Standing::Public,
+        };
         let balancing = from.load_balancing.unwrap_or_default();
         let (mode, preferences) = balance(&balancing, &mut say);
         say.finish(())?;
@@ -26,6 +32,7 @@ impl Decoder {
             mode,
             preferences,
             allow_unhealthy: balancing.health_policy == HealthPolicy::AllowAll as i32,
+            standing,
         };
         let name = self.texts.text(&name.unwrap_or_default());
         Ok(Address::Service(name, service))

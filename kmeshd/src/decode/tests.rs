@@ -8,7 +8,7 @@ use prost::Message;
 
 pub(crate) use super::proto::{security, workload as wire};
 use super::{Address, DecodeError, Decoder};
-use crate::model::{Destination, Ips, Mode, Scope};
+use crate::model::{Destination, Ips, Mode, Scope, Standing};
 
 fn encode(address: wire::address::Type) -> Vec<u8> {
     wire::Address { r#type: Some(address) }.encode_to_vec()
@@ -208,6 +208,23 @@ fn what_later_control_planes_may_say_of_a_workload_is_read_the_safe_way() {
         panic!("a good workload")
     };
     assert!(!workload.healthy && workload.host_network);
+}
+
+#[test]
+fn kubernetes_services_go_before_what_anybody_may_write() {
+    let standing = |change: &dyn Fn(&mut wire::Service)| {
+        let mut service = a_service();
+        change(&mut service);
+        match Decoder::default().address(&encode(wire::address::Type::Service(service))) {
+            Ok(Address::Service(_, service)) => service.standing,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(standing(&|_| {}), Standing::Public);
+    assert_eq!(standing(&|s| s.canonical = true), Standing::Canonical);
+    assert_eq!(standing(&|s| (s.canonical, s.ip_families) = (true, 3)), Standing::Kubernetes);
+    assert_eq!(standing(&|s| (s.canonical, s.visibility) = (true, 1)), Standing::Private);
+    assert_eq!(standing(&|s| s.visibility = 2), Standing::Private, "later ones");
 }
 
 #[test]

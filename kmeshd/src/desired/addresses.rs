@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use kmesh_bpf::want::{Family, Kind, ServiceKey};
 
 use super::Desired;
-use crate::model::{Name, Service, Workload};
+use crate::model::{Name, Service, Standing, Workload};
 
 impl Desired {
     /// The keys of a service's records.
@@ -52,14 +52,24 @@ impl Desired {
         ranked.min().is_none_or(|(_, owner)| owner == uid)
     }
 
+    /// The service that a VIP is, if it is one: of several the first by standing and name.
+    pub(crate) fn vip_owner(&self, ip: IpAddr) -> Option<&Name> {
+        self.vips.all(ip).min_by_key(|name| self.standing(name))
+    }
+
+    fn standing<'a>(&self, name: &'a Name) -> (Standing, &'a Name) {
+        (self.services.get(name).map(|service| service.standing).unwrap_or_default(), name)
+    }
+
     /// Whether a service's port is published at a VIP: where several services claim both, it is
-    /// the first one's by name.
+    /// the first one's by standing and name.
     pub(crate) fn is_published(&self, name: &Name, ip: IpAddr, port: u16) -> bool {
         let has = |other: &Name| {
             let service = self.services.get(other);
             service.is_some_and(|s| s.ports.binary_search_by_key(&port, |p| p.0).is_ok())
         };
-        !self.vips.is_contested(ip) || !self.vips.all(ip).take_while(|other| *other < name).any(has)
+        let before = |other: &&Name| self.standing(other) < self.standing(name);
+        !self.vips.is_contested(ip) || !self.vips.all(ip).filter(before).any(has)
     }
 
     /// The addresses that lead to a workload: none for those on the host's network.

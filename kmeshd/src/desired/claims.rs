@@ -76,12 +76,10 @@ impl Claims {
         matches!(self.0.get(&ip), Some(Claim::Many(_)))
     }
 
-    /// Addresses that several claim, and the first of these by name.
-    pub(super) fn contested(&self) -> impl Iterator<Item = (IpAddr, Name)> {
-        self.0.iter().filter_map(|(ip, claim)| match claim {
-            Claim::Many(many) => Some((*ip, many.first()?.clone())),
-            Claim::One(_) => None,
-        })
+    /// Addresses that several claim.
+    pub(super) fn contested(&self) -> impl Iterator<Item = IpAddr> {
+        let several = self.0.iter().filter(|(_, claim)| matches!(claim, Claim::Many(_)));
+        several.map(|(ip, _)| *ip)
     }
 
     /// Makes room.

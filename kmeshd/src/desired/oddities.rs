@@ -22,7 +22,7 @@ pub struct Oddities {
     pub network: Name,
     /// Workloads that have a hostname and no address: it is not resolved.
     pub unresolved: usize,
-    /// VIPs that several services claim, sorted, and the first of these by name: it has the ports
+    /// VIPs that several services claim, sorted, and the first of these: it has the ports
     /// that several have.
     pub contested: Vec<(IpAddr, Name)>,
     /// Waypoints that are named and not known.
@@ -71,7 +71,9 @@ impl Desired {
                 networks.insert(network.clone());
             }
         }
-        let mut contested: Vec<_> = self.vips.contested().collect();
+        let contested = self.vips.contested();
+        let owner = |ip| Some((ip, self.vip_owner(ip)?.clone()));
+        let mut contested: Vec<_> = contested.filter_map(owner).collect();
         contested.sort();
         Oddities {
             vips_elsewhere,

@@ -170,7 +170,7 @@ impl Desired {
     pub(crate) fn target_service<'a>(&'a self, target: &'a Target) -> Option<&'a Name> {
         match target {
             Target::Service(name) => Some(name),
-            Target::Address(ip) => self.vips.first(*ip),
+            Target::Address(ip) => self.vip_owner(*ip),
             Target::Elsewhere(..) => None,
         }
     }

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use super::{Tables, changed, everything, here, ip, ip6};
 use crate::desired::Desired;
 use crate::model::{
-    Destination, Ips, Membership, Model, Name, Place, Scope, Service, Traits, Workload,
+    Destination, Ips, Membership, Model, Name, Place, Scope, Service, Standing, Traits, Workload,
 };
 
 #[derive(Clone, Debug)]
@@ -129,6 +129,7 @@ fn service(at: usize) -> impl Strategy<Value = Service> {
                 mode,
                 preferences: preferences.into(),
                 allow_unhealthy,
+                standing: if allow_unhealthy { Standing::Private } else { Standing::Kubernetes },
             }
         })
 }

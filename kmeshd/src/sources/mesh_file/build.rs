@@ -14,8 +14,8 @@ use super::format::{self, HealthPolicy, LoadBalancerMode, NetworkMode, Status, T
 use super::say::{Say, check_workload};
 use super::{Problems, References};
 use crate::model::{
-    Destination, Interner, Ips, Membership, Mode, Model, Name, Place, Pod, Scope, Service, Traits,
-    Workload,
+    Destination, Interner, Ips, Membership, Mode, Model, Name, Place, Pod, Scope, Service,
+    Standing, Traits, Workload,
 };
 
 /// A model in the making.
@@ -148,6 +148,7 @@ impl Builder {
             mode,
             preferences,
             allow_unhealthy,
+            standing: Standing::default(),
         };
         self.model.services.push((self.texts.text(&key), service));
     }
