@@ -114,10 +114,12 @@ async fn daemon(config: Config, began: Began) -> anyhow::Result<()> {
         let ends = (calls, waker.clone(), orders.clone());
         spawn_source(mesh, references, ends, &status, began)?;
     }
-    let plane = config.xds.clone().map(|options| {
+    let (objects, in_tables) = oneshot::channel();
+    if let Some(options) = config.xds.clone() {
         let token = readiness.hold("control plane", "not connected yet");
-        (options, xds::Ends { orders: orders.clone(), status: Arc::clone(&status), token })
-    });
+        let (orders, status) = (orders.clone(), Arc::clone(&status));
+        spawn_xds(options, xds::Ends { in_tables, orders, status, token })?;
+    }
 
     tokio::spawn(resolve::run(config.dns.clone(), wanted, orders.clone()));
     let admin = Admin { readiness: readiness.clone(), status: Arc::clone(&status), orders };
@@ -128,9 +130,8 @@ async fn daemon(config: Config, began: Began) -> anyhow::Result<()> {
     // Another daemon is the better reason why both failed.
     let adopted = start.await.context("the writer ended before it began")??;
     denials::spawn(&config.place.root, &status);
-    if let Some((options, ends)) = plane {
-        spawn_xds(options, adopted.objects, ends)?;
-    }
+    // Nobody listens where there is no control plane.
+    let _ = objects.send(adopted.objects);
     let address = listening
         .with_context(|| format!("listen at the admin address {} (--admin)", config.admin))?;
     let note = Note::write(&config.place.run_dir, address);
@@ -227,13 +228,14 @@ fn spawn_source(
     Ok(())
 }
 
-/// The control plane has a thread of its own: decoding a large answer takes long.
-fn spawn_xds(options: xds::Options, in_tables: usize, ends: xds::Ends) -> anyhow::Result<()> {
+/// The control plane has a thread of its own: decoding a large answer takes long. It is asked while
+/// the writer still adopts.
+fn spawn_xds(options: xds::Options, ends: xds::Ends) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("start the control plane's runtime")?;
-    let work = move || runtime.block_on(xds::run(options, in_tables, ends));
+    let work = move || runtime.block_on(xds::run(options, ends));
     let thread = thread::Builder::new().name("xds".to_owned());
     thread.spawn(work).context("start the control plane's thread")?;
     Ok(())

@@ -122,6 +122,12 @@ pub enum Destination {
 }
 
 impl Destination {
+    /// Whether a text reads as `network/ip`.
+    #[must_use]
+    pub fn is_address(text: &str) -> bool {
+        text.split_once('/').is_some_and(|(_, ip)| ip.parse::<IpAddr>().is_ok())
+    }
+
     /// Reads `namespace/hostname` or `network/ip`; `None` if it is neither.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
@@ -249,10 +255,23 @@ pub struct Update {
 }
 
 impl Update {
+    /// How many objects it names.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.workloads.len() + self.services.len() + self.policies.len()
+    }
+
+    /// What changed after that.
+    pub fn extend(&mut self, later: Self) {
+        self.workloads.extend(later.workloads);
+        self.services.extend(later.services);
+        self.policies.extend(later.policies);
+    }
+
     /// Whether nothing changed.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.workloads.is_empty() && self.services.is_empty() && self.policies.is_empty()
+        self.len() == 0
     }
 }
 

@@ -65,7 +65,7 @@ A=10.77.0.11:8080
     answered_by client "$A" 3 a
     keep_out true
     eventually 5 refused "$A"
-    answered_by client "$WEB4" 10 b c
+    answered_by client "$WEB4" 60 b c
     stop_bg plane KILL
     daemon_stop KILL
     refused "$A"

@@ -6,6 +6,7 @@
 //! A resource is good or refused as a whole, and refuses no other; nothing is mended. What many
 //! objects share is stored once.
 
+mod known;
 mod policy;
 mod proto;
 mod say;
@@ -14,10 +15,13 @@ mod service;
 pub(crate) mod tests;
 mod workload;
 
+use bytes::Bytes;
 use kmesh_bpf::authz::Policy;
 use prost::Message as _;
 
 pub(crate) use say::shown;
+
+use known::Known;
 
 use crate::model::{Interner, Name, Place, Service, Traits, Workload};
 
@@ -58,13 +62,25 @@ pub struct Decoder {
     texts: Interner<str>,
     places: Interner<Place>,
     traits: Interner<Traits>,
+    known: Known,
 }
 
 impl Decoder {
     /// A workload or a service.
-    pub fn address(&mut self, bytes: &[u8]) -> Result<Address, DecodeError> {
+    pub fn address(&mut self, bytes: &Bytes) -> Result<Address, DecodeError> {
+        if let Some((uid, workload)) = self.known.workload(bytes) {
+            return Ok(Address::Workload(uid, workload));
+        }
+        let address = self.unknown(bytes)?;
+        if let Address::Workload(_, workload) = &address {
+            self.known.learn(workload);
+        }
+        Ok(address)
+    }
+
+    fn unknown(&mut self, bytes: &Bytes) -> Result<Address, DecodeError> {
         let malformed = |source| DecodeError::Malformed { what: "address", source };
-        let address = proto::workload::Address::decode(bytes).map_err(malformed)?;
+        let address = proto::workload::Address::decode(bytes.clone()).map_err(malformed)?;
         match address.r#type.ok_or(DecodeError::Nothing)? {
             proto::workload::address::Type::Workload(from) => self.workload(from),
             proto::workload::address::Type::Service(from) => self.service(from),
@@ -81,6 +97,7 @@ impl Decoder {
     /// Lets go of what no object uses any more. Its cost is that of everything that is shared, so
     /// it is done only when that has doubled.
     pub fn tidy(&mut self) {
+        self.known.tidy();
         self.traits.tidy();
         self.places.tidy();
         self.texts.tidy();

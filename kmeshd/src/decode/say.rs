@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 
+use bytes::Bytes;
 use kmesh_bpf::layout::NAME_MAX;
 
 use super::DecodeError;
@@ -44,9 +45,22 @@ impl Say {
     fn text(&mut self, what: &str, text: &str, max: usize) {
         if text.len() > max {
             self.problem(format!("{what} of {} bytes: at most {max}", text.len()));
-        } else if text.contains(char::is_control) {
+        } else if !is_plain(text) {
             self.problem(format!("{what} holds a control character"));
         }
+    }
+
+    /// The addresses of a host, each once.
+    pub(super) fn addresses(&mut self, from: &[Bytes]) -> Vec<IpAddr> {
+        let mut ips: Vec<IpAddr> = Vec::with_capacity(from.len());
+        for bytes in from {
+            if let Some(ip) = self.address("address", bytes)
+                && !ips.contains(&ip)
+            {
+                ips.push(ip);
+            }
+        }
+        ips
     }
 
     /// An address of 4 or 16 bytes.
@@ -118,10 +132,12 @@ impl Say {
             } else if text.contains('/') {
                 self.problem(format!("{part} of the {what} holds a \"/\""));
             }
-            self.label(&format!("{part} of the {what}"), text);
+            if !is_label(text) {
+                self.label(&format!("{part} of the {what}"), text);
+            }
         }
         let name = format!("{namespace}/{hostname}");
-        if matches!(Destination::parse(&name), Some(Destination::Address(..))) {
+        if Destination::is_address(&name) {
             self.problem(format!("the {what}'s name reads as network/address"));
         }
         (self.0.len() == before).then_some(name)
@@ -131,6 +147,23 @@ impl Say {
 /// Whether connections to this address go to one host.
 pub(super) fn is_one_host(ip: IpAddr) -> bool {
     !ip.is_unspecified() && !ip.is_multicast()
+}
+
+/// Whether it is good as a name of Kubernetes or DNS.
+pub(super) fn is_label(text: &str) -> bool {
+    text.len() <= LABEL_MAX && is_plain(text)
+}
+
+/// Whether it is good as a name that the tables hold.
+pub(super) fn is_name(text: &str) -> bool {
+    text.len() <= NAME_MAX && is_plain(text)
+}
+
+/// Whether it holds no control character.
+fn is_plain(text: &str) -> bool {
+    // No early end: so that many bytes are looked at at once.
+    let ascii = text.bytes().fold(true, |plain, byte| plain & (b' '..=b'~').contains(&byte));
+    ascii || !text.contains(char::is_control)
 }
 
 /// A text of others, short enough to be shown.

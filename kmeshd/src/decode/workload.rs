@@ -1,7 +1,5 @@
 //! A workload: checked, and stored with what it shares.
 
-use std::net::IpAddr;
-
 use super::proto::workload as proto;
 use super::say::{Say, shown};
 use super::{Address, DecodeError, Decoder};
@@ -13,14 +11,7 @@ impl Decoder {
         check(&from, &mut say);
         let identity = identity(&from);
         say.name("identity", &identity);
-        let mut ips: Vec<IpAddr> = Vec::with_capacity(from.addresses.len());
-        for bytes in &from.addresses {
-            if let Some(ip) = say.address("address", bytes)
-                && !ips.contains(&ip)
-            {
-                ips.push(ip);
-            }
-        }
+        let ips = say.addresses(&from.addresses);
         let services = self.memberships(&from, &mut say);
         let waypoint = say.waypoint(from.waypoint);
         // Nothing of a bad one is kept.
@@ -80,7 +71,7 @@ fn check(from: &proto::Workload, say: &mut Say) {
         say.problem("uid is empty".to_owned());
     }
     say.name("uid", &from.uid);
-    if matches!(Destination::parse(&from.uid), Some(Destination::Address(..))) {
+    if Destination::is_address(&from.uid) {
         say.problem("a uid must not read as network/address".to_owned());
     }
     let labels = [

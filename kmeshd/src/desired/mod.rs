@@ -186,9 +186,10 @@ impl Desired {
             }
             None => self.workloads.remove(uid),
         };
-        if let Some(old) = old {
-            self.detach_workload(uid, &old);
-        }
+        let Some(old) = old else {
+            return;
+        };
+        self.detach_workload(uid, &old);
         // What the old one gave up and the new one has is the new one's.
         if let Some(new) = self.workloads.get(uid).cloned() {
             self.enlist(uid, &new);
@@ -210,7 +211,10 @@ impl Desired {
     fn enlist(&mut self, uid: &Name, workload: &Workload) {
         for member in &workload.traits.services {
             let list = self.members.entry(member.service.clone()).or_default();
-            if let Err(place) = list.binary_search(uid) {
+            // Most come sorted.
+            if list.last().is_none_or(|last| last < uid) {
+                list.push(uid.clone());
+            } else if let Err(place) = list.binary_search(uid) {
                 list.insert(place, uid.clone());
             }
             self.touch_service(&member.service);

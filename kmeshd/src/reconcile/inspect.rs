@@ -7,9 +7,11 @@ use kmesh_bpf::attach;
 use kmesh_bpf::check::{self, Finding, Severity};
 use kmesh_bpf::kernel::Kernel;
 use kmesh_bpf::layout::{COUNTERS, Hook, Map};
+use kmesh_bpf::snapshot::{About, Snapshot};
 use tracing::{debug, error, info, warn};
 
 use super::{BACKOFF, Writer, start};
+use crate::compile;
 
 impl<K: Kernel> Writer<K> {
     /// After the first sync: is everything as it should be, from the hooks to the references?
@@ -36,6 +38,17 @@ impl<K: Kernel> Writer<K> {
         self.due = Some(Instant::now() + self.backoff);
         self.backoff = (self.backoff * 2).min(BACKOFF.1);
         self.inspect_at = Instant::now();
+    }
+
+    /// What the tables shall say.
+    pub(super) fn wanted(&mut self) -> Snapshot {
+        self.desired.settle(&self.have);
+        let about = About {
+            node: Some(self.desired.here.node.to_string()),
+            boot_id: self.keeper.boot_id(),
+            ..About::default()
+        };
+        Snapshot::of_change(&compile::everything(&self.desired), about)
     }
 
     /// Hooks that are not as they should be.

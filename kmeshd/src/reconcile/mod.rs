@@ -29,7 +29,7 @@ use kmesh_bpf::apply::{Applied, ApplyError, converge_by_portions};
 use kmesh_bpf::kernel::Kernel;
 use kmesh_bpf::lock::WriterLock;
 use kmesh_bpf::plan::PlanError;
-use kmesh_bpf::snapshot::{About, Snapshot};
+use kmesh_bpf::snapshot::Snapshot;
 use kmesh_bpf::tables::Have;
 use tokio::sync::{oneshot, watch};
 use tracing::{error, info};
@@ -66,6 +66,9 @@ pub enum Order {
     Model(Box<Model>),
     /// The mesh file says nothing that can be used.
     Refused(MeshFileError),
+    /// This changed of what the control plane says, and more of the same response follows, with
+    /// an [`Order::Update`] in the end: before that, nothing is written.
+    Portion(Box<Update>),
     /// This changed of what the control plane says.
     Update {
         /// What changed.
@@ -126,6 +129,8 @@ pub struct Writer<K> {
     tokens: Tokens,
     /// Sources that have not yet given a complete answer.
     awaited: Awaited,
+    /// A response of the control plane was taken in part.
+    partial: bool,
     /// Something is to be written, from this instant on.
     due: Option<Instant>,
     /// Some of what is wanted found no room: everything is compared again with the next change,
@@ -169,7 +174,8 @@ impl<K: Kernel> Writer<K> {
 
     fn wait(&self) -> Duration {
         let now = Instant::now();
-        let due = self.due.max(self.due.and(self.squeezed));
+        let due = self.due.filter(|_| self.may_write());
+        let due = due.max(due.and(self.squeezed));
         let soonest = [due, self.keeper.due(), self.live.due()].into_iter().flatten().min();
         let wait = soonest.map_or(TICK, |at| at.saturating_duration_since(now).min(TICK));
         self.held.map_or(wait, |held| wait.max(held.saturating_duration_since(now)))
@@ -182,6 +188,10 @@ impl<K: Kernel> Writer<K> {
             Order::Resolved(name, ips) => {
                 self.desired.answer(&name, ips);
                 self.due.get_or_insert_with(Instant::now);
+            }
+            Order::Portion(update) => {
+                self.partial = true;
+                self.layers.update(&mut self.desired, *update);
             }
             Order::Update { update, complete } => self.update(*update, complete),
             Order::Refused(error) => self.refuse(&error),
@@ -196,21 +206,10 @@ impl<K: Kernel> Writer<K> {
                 let _ = done.send(());
             }
             Order::Snapshot(done) => {
-                let _ = done.send(self.is_complete().then(|| self.wanted()));
+                let _ = done.send(self.may_write().then(|| self.wanted()));
             }
             Order::Stop => {}
         }
-    }
-
-    /// What the tables shall say.
-    fn wanted(&mut self) -> Snapshot {
-        self.desired.settle(&self.have);
-        let about = About {
-            node: Some(self.desired.here.node.to_string()),
-            boot_id: self.keeper.boot_id(),
-            ..About::default()
-        };
-        Snapshot::of_change(&compile::everything(&self.desired), about)
     }
 
     fn take(&mut self, mut model: Model) {
@@ -229,7 +228,8 @@ impl<K: Kernel> Writer<K> {
     }
 
     fn update(&mut self, update: Update, complete: bool) {
-        let nothing = update.is_empty() && self.awaited.xds != complete;
+        let rest = std::mem::take(&mut self.partial);
+        let nothing = update.is_empty() && self.awaited.xds != complete && !rest;
         self.awaited.xds = !complete;
         self.layers.update(&mut self.desired, update);
         self.ask_for_names();
@@ -245,6 +245,11 @@ impl<K: Kernel> Writer<K> {
     /// Every source has given a complete answer.
     fn is_complete(&self) -> bool {
         !self.awaited.file && !self.awaited.xds
+    }
+
+    /// What the sources say is whole.
+    fn may_write(&self) -> bool {
+        self.is_complete() && !self.partial
     }
 
     fn refuse(&mut self, refused: &MeshFileError) {
@@ -272,7 +277,7 @@ impl<K: Kernel> Writer<K> {
             self.inspect();
         }
         let due = self.due.max(self.due.and(self.squeezed));
-        if due.is_some_and(|due| now >= due) && self.is_complete() {
+        if due.is_some_and(|due| now >= due) && self.may_write() {
             self.sync();
         }
         if self.is_complete() {

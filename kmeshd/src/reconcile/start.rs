@@ -124,6 +124,7 @@ impl Start {
             layers: Layers::new(self.awaited.xds),
             names: self.names,
             awaited: self.awaited,
+            partial: false,
             due: None,
             squeezed: None,
             backoff: BACKOFF.0,

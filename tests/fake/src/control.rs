@@ -119,7 +119,7 @@ pub fn obey(command: Command, world: &World) -> String {
             Err(error) => return serde_json::json!({ "error": error }).to_string(),
         },
         Command::Shutdown => world.change(|state| state.over = true),
-        Command::Clear => world.change(|state| state.of.clear()),
+        Command::Clear => world.change(State::clear),
         Command::Faults(faults) => world.change(|state| state.faults = faults),
         Command::Close => world.change(|state| state.epoch += 1),
     }

@@ -1,11 +1,12 @@
-//! The server: each stream compares what the world serves with what it has sent, and sends the
-//! difference, as the protocol says.
+//! The server: each stream is first told what differs from what it says that it holds, then what
+//! changed since, as the protocol says.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::Stream;
@@ -21,7 +22,7 @@ use crate::proto::discovery::aggregated_discovery_service_server::{
 };
 use crate::proto::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 use crate::tear::Tear;
-use crate::world::{World, resource};
+use crate::world::{Resources, State, World, shown};
 
 /// NACKs that are remembered.
 const NACKS: usize = 100;
@@ -119,14 +120,22 @@ impl AggregatedDiscoveryService for Plane {
     }
 }
 
+/// What a client has of a type.
+enum Has {
+    /// Versions by name, as it said itself.
+    Told(BTreeMap<String, String>),
+    /// All of up to this version.
+    All(u64),
+}
+
 /// One stream.
 struct Talk {
     world: World,
     changes: watch::Receiver<u64>,
     epoch: u64,
     out: mpsc::Sender<Sent>,
-    /// Versions that the client has, of the types that it subscribed to.
-    sent: BTreeMap<Type, BTreeMap<String, String>>,
+    /// What the client has, of the types that it subscribed to.
+    sent: BTreeMap<Type, Has>,
     /// Types that had their first answer: it is given even if it names nothing.
     answered: BTreeSet<Type>,
     responses: usize,
@@ -168,7 +177,9 @@ impl Talk {
             self.note(&request);
             return true;
         }
-        self.sent.insert(of, request.initial_resource_versions.into_iter().collect());
+        let told: BTreeMap<_, _> = request.initial_resource_versions.into_iter().collect();
+        let known = told.len();
+        self.sent.insert(of, Has::Told(told));
         {
             let heard = &mut self.world.state().heard;
             if let Some(node) = request.node {
@@ -181,7 +192,7 @@ impl Talk {
                 };
                 heard.metadata = fields.map(|(name, value)| (name, text(value))).collect();
             }
-            heard.known += self.sent[&of].len();
+            heard.known += known;
         }
         self.answer(of).await && self.recite().await
     }
@@ -252,7 +263,7 @@ impl Talk {
             let heard = &mut self.world.state().heard;
             heard.responses += 1;
             heard.resources += resources.len() as u64;
-            let bytes = resources.iter().map(bytes::Bytes::len).sum::<usize>() as u64;
+            let bytes = resources.iter().map(Bytes::len).sum::<usize>() as u64;
             heard.largest_response = heard.largest_response.max(bytes);
         }
         let unknown = response("type.googleapis.com/of.nobody");
@@ -266,23 +277,45 @@ impl Talk {
     }
 
     /// What the client lacks, and what it has too much.
-    fn difference(&mut self, of: Type, nothing: bool) -> (Vec<bytes::Bytes>, Vec<String>) {
+    fn difference(&mut self, of: Type, nothing: bool) -> (Vec<Bytes>, Vec<String>) {
         let state = self.world.state();
         let none = BTreeMap::new();
-        let served = if nothing { &none } else { state.of.get(&of).unwrap_or(&none) };
-        let has = self.sent.entry(of).or_default();
-        let mut resources = Vec::new();
-        for (name, (version, value)) in served {
-            if has.get(name) != Some(version) {
-                resources.push(resource(of, name, version, value));
-                has.insert(name.clone(), version.clone());
+        let served = state.of.get(&of).unwrap_or(&none);
+        let has = self.sent.insert(of, Has::All(state.versions));
+        match has {
+            Some(Has::Told(told)) if nothing => {
+                self.sent.insert(of, Has::Told(BTreeMap::new()));
+                (Vec::new(), told.into_keys().collect())
+            }
+            Some(Has::Told(told)) => against(served, told),
+            Some(Has::All(version)) => since(&state, of, version),
+            None => against(served, BTreeMap::new()),
+        }
+    }
+}
+
+/// What a client lacks that holds these versions, and what it has too much.
+fn against(served: &Resources, told: BTreeMap<String, String>) -> (Vec<Bytes>, Vec<String>) {
+    let lacks = served.iter().filter(|(name, one)| {
+        told.is_empty() || told.get(*name).is_none_or(|version| *version != shown(one.version))
+    });
+    let resources = lacks.map(|(_, one)| one.wire.clone()).collect();
+    (resources, told.into_keys().filter(|name| !served.contains_key(name)).collect())
+}
+
+/// What changed since a version, and what went.
+fn since(state: &State, of: Type, version: u64) -> (Vec<Bytes>, Vec<String>) {
+    let (mut resources, mut removed) = (Vec::new(), BTreeSet::new());
+    let served = state.of.get(&of);
+    for (at, (_, name)) in state.log.range(version + 1..).filter(|(_, (one, _))| *one == of) {
+        match served.and_then(|served| served.get(name)) {
+            Some(one) if one.version == *at => resources.push(one.wire.clone()),
+            // It came back.
+            Some(_) => {}
+            None => {
+                removed.insert(name.clone());
             }
         }
-        let removed: Vec<String> =
-            has.keys().filter(|name| !served.contains_key(*name)).cloned().collect();
-        for name in &removed {
-            has.remove(name);
-        }
-        (resources, removed)
     }
+    (resources, removed.into_iter().collect())
 }

@@ -80,8 +80,19 @@ pub struct Heard {
     pub metadata: BTreeMap<String, String>,
 }
 
-/// The version and content of each resource.
-pub type Resources = BTreeMap<String, (String, Bytes)>;
+/// A resource.
+#[derive(Clone, Debug)]
+pub struct Served {
+    /// Its version.
+    pub version: u64,
+    /// Its content.
+    content: Vec<u8>,
+    /// As it is sent: encoded once, however many ask for it.
+    pub wire: Bytes,
+}
+
+/// Resources by name.
+pub type Resources = BTreeMap<String, Served>;
 
 /// The state. See the module.
 #[derive(Debug, Default)]
@@ -98,7 +109,11 @@ pub struct State {
     pub script: VecDeque<DeltaDiscoveryResponse>,
     /// It has shut down: it said GOAWAY, ends every stream as unavailable, and accepts none.
     pub over: bool,
-    versions: u64,
+    /// What came or went with each version, so that a change costs what it changes. Where a name
+    /// changed again, the earlier versions say nothing.
+    pub log: BTreeMap<u64, (Type, String)>,
+    /// The last version.
+    pub versions: u64,
 }
 
 /// Shared [`State`].
@@ -136,28 +151,51 @@ impl World {
 
 impl State {
     /// Serves this by this name from now on.
-    pub fn set(&mut self, of: Type, (name, value): (String, Vec<u8>)) {
-        self.versions += 1;
+    pub fn set(&mut self, of: Type, (name, content): (String, Vec<u8>)) {
         // As a control plane does: what did not change keeps its version.
         let resources = self.of.entry(of).or_default();
-        let value = Bytes::from(value);
-        if resources.get(&name).is_none_or(|(_, before)| *before != value) {
-            resources.insert(name, (format!("{:x}", self.versions), value));
+        let before = resources.get(&name);
+        if before.is_some_and(|before| before.content == content) {
+            return;
         }
+        if let Some(before) = before {
+            self.log.remove(&before.version);
+        }
+        self.versions += 1;
+        let version = self.versions;
+        let wire = encode(of, &name, version, &content);
+        self.log.insert(version, (of, name.clone()));
+        resources.insert(name, Served { version, content, wire });
     }
 
     /// Serves nothing by this name.
     pub fn remove(&mut self, name: &str) {
-        for resources in self.of.values_mut() {
-            resources.remove(name);
+        for (of, resources) in &mut self.of {
+            if let Some(before) = resources.remove(name) {
+                self.versions += 1;
+                self.log.remove(&before.version);
+                self.log.insert(self.versions, (*of, name.to_owned()));
+            }
+        }
+    }
+
+    /// Serves nothing.
+    pub fn clear(&mut self) {
+        let names: Vec<String> = self.of.values().flat_map(|of| of.keys().cloned()).collect();
+        for name in names {
+            self.remove(&name);
         }
     }
 }
 
-/// A resource as it is sent.
+/// A version as it is sent.
 #[must_use]
-pub fn resource(of: Type, name: &str, version: &str, value: &Bytes) -> Bytes {
-    let resource = Some(Payload { type_url: of.url().to_owned(), value: value.clone() });
-    let resource = Resource { version: version.to_owned(), resource, name: name.to_owned() };
-    resource.encode_to_vec().into()
+pub fn shown(version: u64) -> String {
+    format!("{version:x}")
+}
+
+fn encode(of: Type, name: &str, version: u64, content: &[u8]) -> Bytes {
+    let content = Bytes::copy_from_slice(content);
+    let resource = Some(Payload { type_url: of.url().to_owned(), value: content });
+    Resource { version: shown(version), resource, name: name.to_owned() }.encode_to_vec().into()
 }

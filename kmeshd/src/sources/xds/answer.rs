@@ -10,17 +10,23 @@
 //! plane used to serve: what would go is held back until the control plane has recovered, or until
 //! a second complete answer says the same after a grace.
 
+mod envelope;
+mod wrong;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
+use bytes::Bytes;
 use hashbrown::HashSet;
 use kmesh_bpf::authz::Policy;
-use prost::Message as _;
 use tracing::debug;
 
+use envelope::Envelope;
+use wrong::Wrong;
+
 use super::held::{Held, Kind};
-use super::proto::{DeltaDiscoveryResponse, Resource};
+use super::proto::DeltaDiscoveryResponse;
 use crate::decode::{Address, Decoder, shown};
 use crate::model::{Name, Service, Update, Workload};
 
@@ -31,8 +37,8 @@ const REMEMBERED: usize = 1000;
 /// Why each is refused, and since when.
 type Refused = BTreeMap<String, (String, Instant)>;
 
-/// So many are named in one NACK.
-const NACKED: usize = 20;
+/// So many objects of a response are handed on at once: what follows is decoded meanwhile.
+const PORTION: usize = 4096;
 
 /// The types that are subscribed to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,6 +148,11 @@ impl Memory {
         }
     }
 
+    /// The tables hold so many objects that a control plane may have served.
+    pub(super) fn expect(&mut self, in_tables: usize) {
+        self.topics[Type::Address as usize].served = in_tables;
+    }
+
     /// A new stream begins. Its answers are believed if they are `confirmed`. Says what to tell it
     /// of what is held, for each type; nothing where everything is to be said anew.
     pub(crate) fn begin(
@@ -200,18 +211,32 @@ impl Memory {
         self.topics.iter().map(|topic| topic.held.count(kind)).sum()
     }
 
-    /// Takes a response.
+    /// Takes a response as a whole.
+    #[cfg(test)]
     pub(crate) fn take(&mut self, response: DeltaDiscoveryResponse) -> Taken {
+        let mut all = Update::default();
+        let mut taken = self.take_in_portions(response, &mut |portion| all.extend(portion));
+        all.extend(std::mem::take(&mut taken.update));
+        Taken { update: all, ..taken }
+    }
+
+    /// Takes a response. If it is large, what it adds and changes is handed on while the rest is
+    /// still decoded: before the last portion, which is returned, it says nothing that holds.
+    pub(crate) fn take_in_portions(
+        &mut self,
+        response: DeltaDiscoveryResponse,
+        hand_on: &mut dyn FnMut(Update),
+    ) -> Taken {
         let Some(of) = Type::ALL.into_iter().find(|of| of.url() == response.type_url) else {
             let what = shown(&response.type_url);
             return Taken { nack: Some(format!("{what}: not subscribed to")), ..Taken::default() };
         };
+        self.topics[of as usize].held.begin();
         let version = shown(&response.system_version_info);
         let mut taken = Taken { version, ..Taken::default() };
         let mut wrong = Wrong::default();
-        let mut named = HashSet::with_capacity(response.resources.len());
         for (at, bytes) in response.resources.into_iter().enumerate() {
-            match self.resource(of, &bytes, &mut named) {
+            match self.resource(of, bytes) {
                 Ok((name, object)) => push(&mut taken.update, name, object),
                 Err((name, why)) => {
                     let name = name.unwrap_or_else(|| format!("resource {}", at + 1));
@@ -219,9 +244,12 @@ impl Memory {
                     wrong.add(&name, &why);
                 }
             }
+            if taken.update.len() == PORTION {
+                hand_on(std::mem::take(&mut taken.update));
+            }
         }
-        let gone = self.gone(of, &named, &response.removed_resources);
-        self.believe(of, gone, &named, &mut taken.update);
+        let gone = self.gone(of, &response.removed_resources);
+        self.believe(of, gone, &mut taken.update);
         self.decoder.tidy();
         taken.nack = wrong.text();
         taken
@@ -231,23 +259,22 @@ impl Memory {
     fn resource(
         &mut self,
         of: Type,
-        bytes: &[u8],
-        named: &mut HashSet<Name>,
+        bytes: Bytes,
     ) -> Result<(Name, Object), (Option<String>, String)> {
-        let resource = Resource::decode(bytes)
-            .map_err(|error| (None, format!("it is no resource: {error}")))?;
-        let refuse = |why: String| (Some(shown(&resource.name)), why);
-        if named.contains(&*resource.name) {
+        let envelope = Envelope::open(bytes).map_err(|why| (None, why))?;
+        let (name, version) = envelope.texts().map_err(|why| (None, why))?;
+        let refuse = |why: String| (Some(shown(name)), why);
+        let held = &mut self.topics[of as usize].held;
+        // Refused or not: it is there.
+        let before = held.mark(name);
+        if let Some((_, false)) = before {
             return Err(refuse("it is there twice; the first one counts".to_owned()));
         }
-        let held = &mut self.topics[of as usize].held;
-        if let Some(known) = held.name(&resource.name) {
-            // Refused or not: it is there.
-            named.insert(known.clone());
-        }
-        let content = resource.resource.ok_or_else(|| refuse("it has no content".to_owned()))?;
+        let content = envelope.resource.as_ref();
+        let content = content.ok_or_else(|| refuse("it has no content".to_owned()))?;
         if content.type_url != of.url() {
-            return Err(refuse(format!("it is a {}", shown(&content.type_url))));
+            let url = String::from_utf8_lossy(&content.type_url);
+            return Err(refuse(format!("it is a {}", shown(&url))));
         }
         let decoded = match of {
             Type::Address => self.decoder.address(&content.value).map(|address| match address {
@@ -260,7 +287,7 @@ impl Memory {
             }
         };
         let (key, object) = decoded.map_err(|error| refuse(crate::chain(&error)))?;
-        if *key != *resource.name {
+        if *key != *name {
             return Err(refuse(format!("its content is of {}", shown(&key))));
         }
         let kind = match &object {
@@ -268,34 +295,32 @@ impl Memory {
             Object::Service(_) => Kind::Service,
             Object::Policy(_) => Kind::Policy,
         };
-        if held.kind(&key).is_some_and(|before| before != kind) {
+        if before.is_some_and(|(before, _)| before != kind) {
             return Err(refuse("the name is already of an object of another kind".to_owned()));
         }
-        let key = held.name(&key).cloned().unwrap_or(key);
-        named.insert(key.clone());
-        held.insert(&key, &resource.version, kind);
+        let key = held.insert(key, version, kind);
         forget(&mut self.refused, &key);
         Ok((key, object))
     }
 
     /// What the response says is gone; what it also says is there is not.
-    fn gone(&self, of: Type, named: &HashSet<Name>, removed: &[String]) -> Vec<Name> {
+    fn gone(&self, of: Type, removed: &[String]) -> Vec<Name> {
         let topic = &self.topics[of as usize];
         if topic.opening == (Opening::Awaited { afresh: true }) {
-            return topic.held.names().filter(|name| !named.contains(*name)).cloned().collect();
+            return topic.held.unnamed().cloned().collect();
         }
         let held = removed.iter().filter_map(|name| {
             let known = topic.held.name(name);
             if known.is_none() {
                 debug!(name = shown(name), "removed, and was never there");
             }
-            known.filter(|known| !named.contains(*known)).cloned()
+            known.filter(|known| !topic.held.is_named(known)).cloned()
         });
         held.collect()
     }
 
     /// Decides whether what is gone is gone.
-    fn believe(&mut self, of: Type, gone: Vec<Name>, named: &HashSet<Name>, update: &mut Update) {
+    fn believe(&mut self, of: Type, gone: Vec<Name>, update: &mut Update) {
         let believed = self.accept_empty || self.confirmed;
         let topic = &mut self.topics[of as usize];
         if matches!(topic.opening, Opening::Awaited { .. }) {
@@ -307,7 +332,7 @@ impl Memory {
                 return;
             }
         } else {
-            topic.doubts.retain(|name| !named.contains(name));
+            topic.doubts.retain(|name| !topic.held.is_named(name));
         }
         for name in gone {
             topic.doubts.remove(&name);
@@ -360,30 +385,6 @@ fn push(update: &mut Update, name: Name, object: Object) {
         Object::Workload(workload) => update.workloads.push((name, Some(workload))),
         Object::Service(service) => update.services.push((name, Some(service))),
         Object::Policy(policy) => update.policies.push((name, Some(Arc::new(policy)))),
-    }
-}
-
-/// What a NACK says: the first refused resources by name, the rest as a number.
-#[derive(Debug, Default)]
-struct Wrong {
-    listed: Vec<String>,
-    more: usize,
-}
-
-impl Wrong {
-    fn add(&mut self, name: &str, why: &str) {
-        if self.listed.len() < NACKED {
-            self.listed.push(format!("{name}: {why}"));
-        } else {
-            self.more += 1;
-        }
-    }
-
-    fn text(mut self) -> Option<String> {
-        if self.more > 0 {
-            self.listed.push(format!("and {} more", self.more));
-        }
-        (!self.listed.is_empty()).then(|| self.listed.join("\n"))
     }
 }
 

@@ -4,8 +4,9 @@
 use std::fs;
 
 use tonic::metadata::{AsciiMetadataValue, MetadataMap};
-use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint};
+use tonic::transport::{Certificate, ClientTlsConfig, Endpoint};
 
+use super::cut::Cutter;
 use super::options::Options;
 use super::proto::Node;
 use super::proto::aggregated_discovery_service_client::AggregatedDiscoveryServiceClient as Client;
@@ -14,7 +15,7 @@ use super::trouble::Trouble;
 
 /// A client that is connected, and what it must say with its call.
 pub(super) struct Connected {
-    pub(super) client: Client<Channel>,
+    pub(super) client: Client<Cutter>,
     pub(super) metadata: MetadataMap,
     pub(super) node: Node,
 }
@@ -52,7 +53,7 @@ pub(super) async fn connect(options: &Options, address: &str) -> Result<Connecte
         }
         Err(_) => return Err(Trouble::Slow { address: address.to_owned(), after: limit }),
     };
-    let client = Client::new(channel).max_decoding_message_size(options.limits.response);
+    let client = Client::new(Cutter(channel)).max_decoding_message_size(options.limits.response);
     Ok(Connected { client, metadata, node: node(options, bearer) })
 }
 

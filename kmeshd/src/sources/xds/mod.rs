@@ -10,6 +10,7 @@
 
 mod answer;
 mod connect;
+mod cut;
 mod held;
 mod options;
 mod proto;

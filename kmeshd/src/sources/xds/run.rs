@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::Instant;
 
+use tokio::sync::oneshot;
 use tracing::{debug, error, info, warn};
 
 use super::answer::Memory;
 use super::connect::is_tls;
 use super::held::Kind;
 use super::options::Options;
-use super::session::{Event, session};
+use super::session::{Event, InTables, session};
 use super::trouble::Trouble;
 use crate::readiness::Token;
 use crate::reconcile::Order;
@@ -19,6 +20,9 @@ use crate::status::{Status, XdsFacts};
 
 /// Where what is learned goes.
 pub struct Ends {
+    /// How many objects the tables hold that a control plane may have served: known when they are
+    /// read, and needed for the first answer only.
+    pub in_tables: oneshot::Receiver<usize>,
     /// The writer.
     pub orders: Sender<Order>,
     /// The daemon's facts.
@@ -27,13 +31,12 @@ pub struct Ends {
     pub token: Token,
 }
 
-/// The thread's work. `in_tables` is how many objects the tables hold that a control plane may
-/// have served. Ends when nobody takes orders.
-pub async fn run(options: Options, in_tables: usize, ends: Ends) {
-    let memory = Memory::new(options.accept_empty, in_tables);
-    let Ends { orders, status, token } = ends;
+/// The thread's work; never ends.
+pub async fn run(options: Options, ends: Ends) {
+    let memory = Memory::new(options.accept_empty, 0);
+    let Ends { in_tables, orders, status, token } = ends;
     let mut source = Source { options, orders, status, token: Some(token), last: String::new() };
-    source.run(memory).await;
+    source.run(memory, Some(in_tables)).await;
 }
 
 struct Source {
@@ -47,7 +50,7 @@ struct Source {
 }
 
 impl Source {
-    async fn run(&mut self, mut memory: Memory) {
+    async fn run(&mut self, mut memory: Memory, mut in_tables: InTables) {
         let (first, longest) = self.options.limits.backoff;
         let mut wait = first;
         let mut confirmed = false;
@@ -59,7 +62,8 @@ impl Source {
                 spoke |= matches!(event, Event::Response(..));
                 self.hear(address, event);
             };
-            let trouble = session(&options, address, confirmed, &mut memory, &mut hear).await;
+            let what = (&mut memory, &mut in_tables);
+            let trouble = session(&options, address, confirmed, what, &mut hear).await;
             confirmed = matches!(trouble, Trouble::Again { .. }) || (confirmed && !spoke);
             self.ended(&trouble, &memory);
             if spoke {
@@ -89,6 +93,10 @@ impl Source {
                     xds.trouble = None;
                 });
                 self.because("connected; it has not answered yet");
+            }
+            Event::Portion(update) => {
+                // The writer has ended: so does the process.
+                let _ = self.orders.send(Order::Portion(Box::new(update)));
             }
             Event::Response(memory, taken) => {
                 if !std::mem::take(&mut self.last).is_empty() {

@@ -5,15 +5,18 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use tokio::sync::mpsc::{Sender, channel};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Request;
 
 use super::answer::{Memory, Taken, Type};
 use super::connect::{self, Connected};
+use super::cut::Messages;
 use super::options::Options;
 use super::proto::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Status};
 use super::trouble::Trouble;
+use crate::model::Update;
 
 /// gRPC's INVALID_ARGUMENT: what a NACK says.
 const INVALID: i32 = 3;
@@ -24,16 +27,21 @@ const WAITING: usize = 64;
 pub(super) enum Event<'a> {
     /// It is connected.
     Connected,
-    /// A response was taken.
+    /// A part of a response was taken: more follows.
+    Portion(Update),
+    /// The rest of it was.
     Response(&'a mut Memory, Taken),
 }
+
+/// Where it will be said how many objects the tables hold; none when it was.
+pub(super) type InTables = Option<oneshot::Receiver<usize>>;
 
 /// Runs one stream until it fails. What it says is handed to `tell`.
 pub(super) async fn session(
     options: &Options,
     address: &str,
     confirmed: bool,
-    memory: &mut Memory,
+    (memory, in_tables): (&mut Memory, &mut InTables),
     tell: &mut (dyn FnMut(Event) + Send),
 ) -> Trouble {
     let connected = match connect::connect(options, address).await {
@@ -51,7 +59,7 @@ pub(super) async fn session(
     let mut request = Request::new(ReceiverStream::new(outbound));
     *request.metadata_mut() = metadata;
     let mut inbound = match client.delta_aggregated_resources(request).await {
-        Ok(response) => response.into_inner(),
+        Ok(response) => Messages::of(response, options.limits.response),
         Err(status) => return Trouble::status(address, &status, false),
     };
     let mut spoke = false;
@@ -59,7 +67,7 @@ pub(super) async fn session(
     loop {
         let again = doubted.map_or_else(|| Instant::now() + FOREVER, |at| at + options.grace);
         let message = tokio::select! {
-            message = inbound.message() => message,
+            message = inbound.next() => message,
             () = tokio::time::sleep_until(again) => {
                 return Trouble::Again { address: address.to_owned() };
             }
@@ -70,6 +78,10 @@ pub(super) async fn session(
             Err(status) => return Trouble::status(address, &status, spoke),
         };
         spoke = true;
+        if let Some(told) = in_tables.take() {
+            // Where it is never told, the writer has ended: so does the process.
+            memory.expect(told.await.unwrap_or_default());
+        }
         if let Err(trouble) = take(memory, response, &answers, address, tell).await {
             return trouble;
         }
@@ -100,7 +112,7 @@ async fn take(
     tell: &mut (dyn FnMut(Event) + Send),
 ) -> Result<(), Trouble> {
     let (type_url, nonce) = (response.type_url.clone(), response.nonce.clone());
-    let taken = memory.take(response);
+    let taken = memory.take_in_portions(response, &mut |portion| tell(Event::Portion(portion)));
     let error_detail = taken.nack.clone().map(|message| Status { code: INVALID, message });
     tell(Event::Response(memory, taken));
     let answer = DeltaDiscoveryRequest {

@@ -96,6 +96,21 @@ fn a_full_answer_removes_what_it_does_not_name_and_a_difference_does_not() {
 }
 
 #[test]
+fn a_large_response_is_handed_on_in_portions_and_removes_with_the_last() {
+    let mut memory = knowing(&["old"]);
+    memory.begin(false, 0);
+    let names: Vec<String> = (0..2 * super::PORTION + 10).map(|n| format!("w{n:05}")).collect();
+    let names: Vec<&str> = names.iter().map(|name| &**name).collect();
+    let mut portions = Vec::new();
+    let taken = memory.take_in_portions(response(&names), &mut |portion| portions.push(portion));
+    let sizes: Vec<usize> = portions.iter().map(Update::len).collect();
+    assert_eq!(sizes, [super::PORTION, super::PORTION]);
+    assert!(portions.iter().flat_map(|portion| &portion.workloads).all(|(_, it)| it.is_some()));
+    assert_eq!(taken.update.len(), 10 + 1);
+    assert!(said(&taken.update).ends_with("-old"), "{}", said(&taken.update));
+}
+
+#[test]
 fn the_bad_of_a_response_is_refused_by_name_and_the_rest_is_used() {
     let mut memory = knowing(&["bad"]);
     let mut bad = a_workload();
