@@ -93,8 +93,9 @@ proof-crash: build
 proof-kills KILLS="200": build
     unshare --mount tests/kills/run {{ KILLS }}
 
-# Damaged and hostile snapshots: refused by name, or restored to exactly what they say. N of N.
+# Damaged and hostile snapshots and responses: refused by name, or taken for exactly what they say. N of N.
 proof-fuzz CASES="5000":
+    KMESH_FUZZ_CASES={{ CASES }} cargo test --locked -p kmeshd --lib -- --nocapture one_damaged | grep -oE '[0-9]+ refused by name, .* [0-9]+ of [0-9]+$'
     KMESH_FUZZ_CASES={{ CASES }} cargo test --locked -p kmesh-bpf --test snapshot_fuzz -- --nocapture | grep -oE '[0-9]+ refused by name, .* [0-9]+ of [0-9]+$'
 
 # Half a million workloads in one answer, with default limits: said, bounded, the rest served. Needs root.

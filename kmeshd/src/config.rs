@@ -8,7 +8,7 @@
 
 mod control_plane;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use clap::{Args as _, Parser, Subcommand, ValueEnum};
@@ -50,6 +50,24 @@ pub struct Args {
     place: PlaceArgs,
     #[command(flatten)]
     limits: LimitArgs,
+    #[command(flatten)]
+    pod: PodArgs,
+}
+
+/// What a pod's template names with the variables that ztunnel's users know; the options come first.
+#[expect(clippy::struct_field_names, reason = "told from the options of the same name")]
+#[derive(Debug, clap::Args)]
+struct PodArgs {
+    #[arg(long, env = "NODE_NAME", hide = true, global = true)]
+    env_node_name: Option<String>,
+    #[arg(long, env = "POD_NAME", hide = true, global = true)]
+    env_pod_name: Option<String>,
+    #[arg(long, env = "POD_NAMESPACE", hide = true, global = true)]
+    env_pod_namespace: Option<String>,
+    #[arg(long, env = "SERVICE_ACCOUNT", hide = true, global = true)]
+    env_service_account: Option<String>,
+    #[arg(long, env = "INSTANCE_IP", hide = true, global = true)]
+    env_instance_ip: Option<IpAddr>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -80,7 +98,7 @@ struct MeshArgs {
     /// The mesh file, as ztunnel's users know it
     #[arg(long, env = "LOCAL_XDS_PATH", hide = true, global = true)]
     local_xds_path: Option<PathBuf>,
-    /// This node's name, as workloads name it [default: the host's name]
+    /// This node's name, as workloads name it [default: NODE_NAME, else the host's name]
     #[arg(long, env = "KMESH_NODE", value_name = "NAME", global = true)]
     node: Option<String>,
     /// This node's network
@@ -311,12 +329,12 @@ impl Args {
     pub fn resolve(self) -> Result<Action, ConfigError> {
         let mesh = &self.mesh;
         let file = mesh.mesh.clone().or_else(|| mesh.local_xds_path.clone());
-        let here = self.mesh.here()?;
+        let here = self.mesh.here(&self.pod)?;
         if let Some(Verb::Snapshot { output }) = self.verb {
             let mesh = file.ok_or(ConfigError::NoMesh)?;
             return Ok(Action::Snapshot { mesh, here, output });
         }
-        let xds = self.xds.resolve(&here)?;
+        let xds = self.xds.resolve(&here, &self.pod)?;
         if file.is_none() && xds.is_none() {
             return Err(ConfigError::NoMesh);
         }
@@ -343,7 +361,7 @@ impl Args {
 }
 
 impl MeshArgs {
-    fn here(&self) -> Result<Here, ConfigError> {
+    fn here(&self, pod: &PodArgs) -> Result<Here, ConfigError> {
         let mut exempt_ports = self.waypoint_exempt_ports.clone();
         exempt_ports.sort_unstable();
         exempt_ports.dedup();
@@ -352,7 +370,12 @@ impl MeshArgs {
         }
         let host = || rustix::system::uname().nodename().to_string_lossy().into_owned();
         Ok(Here {
-            node: self.node.clone().unwrap_or_else(host).into(),
+            node: self
+                .node
+                .clone()
+                .or_else(|| pod.env_node_name.clone())
+                .unwrap_or_else(host)
+                .into(),
             network: self.network.as_str().into(),
             cluster: self.cluster_id.as_str().into(),
             waypoint_port: self.waypoint_port,
@@ -391,7 +414,8 @@ mod tests {
     fn every_option_has_a_variable_of_its_name() {
         let variables = variables();
         assert!(variables.len() > 20, "{variables:?}");
-        for (long, env) in variables.iter().filter(|(long, _)| long != "local-xds-path") {
+        let foreign = |long: &str| long == "local-xds-path" || long.starts_with("env-");
+        for (long, env) in variables.iter().filter(|(long, _)| !foreign(long)) {
             assert_eq!(*env, format!("KMESH_{}", long.replace('-', "_").to_uppercase()));
         }
     }

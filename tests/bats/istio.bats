@@ -301,6 +301,54 @@ refused() {
     eventually 30 names_only a b c
 }
 
+@test "who asks is whom the token names; a pod's template may say the rest" {
+    town
+    client_mesh
+    local claims token
+    claims='{"aud":["istio-ca"],"kubernetes.io":{"namespace":"mesh","pod":{"name":"kmesh-7"},
+        "serviceaccount":{"name":"agent"}}}'
+    token=e30.$(base64 -w 0 <<<"$claims" | tr '+/' '-_' | tr -d =).c2ln
+    plane_start --pki "$W/pki" --token "$token"
+    plane_web a b
+    echo "$token" >"$W/token"
+    XDS=https://127.0.0.1:15010
+    export KMESH_XDS_ROOT_CERT=$W/pki/root.pem KMESH_XDS_TOKEN=$W/token
+    INSTANCE_IP=10.77.0.1 xds_up
+    heard '.node == "ztunnel~10.77.0.1~kmesh-7.mesh~mesh.svc.cluster.local"'
+    heard '.metadata | .SERVICE_ACCOUNT == "agent" and .NAMESPACE == "mesh" and .NAME == "kmesh-7" and
+        .NODE_NAME == "node1" and .CLUSTER_ID == "Kubernetes" and .INSTANCE_IPS == "10.77.0.1"'
+    # Another node's name, by the template's variable; an option comes first.
+    daemon_stop TERM
+    unset KMESH_NODE
+    NODE_NAME=node7 POD_NAME=kmesh-8 daemon_start --xds "$XDS" --pod-namespace other
+    eventually 5 heard '.metadata.NODE_NAME == "node7" and .metadata.NAME == "kmesh-8"'
+    heard '.node | endswith("~kmesh-8.other~other.svc.cluster.local")'
+}
+
+@test "verify --against daemon: what a foreign hand did to what the control plane says is found" {
+    town
+    client_mesh
+    plane_start
+    plane_web a b
+    xds_up
+    ctl verify --against daemon
+    local map=$KMESH_BPF_ROOT/maps/kmesh_frontend key
+    # The VIP leads nowhere now.
+    key=$(bpftool -j map dump pinned "$map" |
+        jq -r '.[].key | map(ltrimstr("0x")) | join(" ") | select(contains("0a 60 00 0a"))')
+    # shellcheck disable=SC2086 # bytes are words
+    bpftool map delete pinned "$map" key hex $key
+    names_only leak
+    ctl verify --against daemon -o json >"$W/found" || [ $? -eq 1 ]
+    jq -e '[.findings[] | select(.layer == "difference") | .object] | any(contains("default/web"))' \
+        "$W/found"
+    # A restart compares everything.
+    daemon_stop TERM
+    xds_up
+    names_only a b
+    ctl verify --against daemon
+}
+
 @test "each way in which TLS, token, name or address can be wrong is said with what helps" {
     town
     client_mesh
@@ -320,6 +368,10 @@ refused() {
     plane_start --pki "$W/pki" --token other
     wrong "is not signed by $W/old.pem" https://127.0.0.1:15010 --xds-root-cert "$W/old.pem"
     wrong "The token is not accepted" https://127.0.0.1:15010
+    stop_bg plane KILL
+    plane_start --pki "$W/pki"
+    plane_tell '{"faults":{"status":7}}'
+    wrong "namespace and service account must be those of" https://127.0.0.1:15010
     stop_bg plane KILL
     plane_start
     wrong "does not speak TLS" https://127.0.0.1:15010

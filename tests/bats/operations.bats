@@ -6,6 +6,7 @@ bats_require_minimum_version 1.5.0
 load lib
 load ctl
 load town
+load plane
 
 setup() {
     ctl_begin
@@ -58,6 +59,16 @@ said() {
     web_mesh a b c
     daemon_up
     follow "What is on this node"
+}
+
+@test "runbook: joining istio" {
+    town
+    client_mesh
+    plane_start
+    plane_web a b
+    xds_up
+    follow "Joining Istio"
+    says "connected for" ctl status
 }
 
 @test "runbook: the daemon keeps crashing" {

@@ -8,6 +8,9 @@ use std::fmt;
 use super::policy::{Condition, Match, Policy, StringMatch};
 use crate::layout::NAME_MAX;
 
+/// So many problems of one policy are listed.
+const LISTED: usize = 100;
+
 /// Something wrong with a policy. It is refused as a whole; what was in force stays.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
@@ -24,11 +27,15 @@ impl fmt::Display for Problem {
 }
 
 impl Policy {
-    /// Everything that makes no sense in it.
+    /// Everything that makes no sense in it, up to a hundred things.
     #[must_use]
     pub fn problems(&self) -> Vec<Problem> {
         let mut all = Vec::new();
-        let mut say = |what: String| all.push(Problem { policy: self.name.to_string(), what });
+        let mut say = |what: String| {
+            if all.len() < LISTED {
+                all.push(Problem { policy: self.name.to_string(), what });
+            }
+        };
         match self.name.split_once('/') {
             Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() => {
                 if name.contains('/') {

@@ -1,10 +1,10 @@
 //! The options of the control plane, and what they come to.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::ConfigError;
+use super::{ConfigError, PodArgs};
 use crate::desired::Here;
 use crate::sources::xds::{Limits, Options, Security};
 
@@ -38,19 +38,18 @@ pub(super) struct XdsArgs {
     #[arg(long, env = "KMESH_EMPTY_GRACE", value_name = "SECONDS", default_value = "60")]
     #[arg(value_parser = clap::value_parser!(u32).range(1..), global = true)]
     empty_grace: u32,
-    /// This pod's name [default: the token's]
+    /// This pod's name [default: POD_NAME, else the token's]
     #[arg(long, env = "KMESH_POD_NAME", value_name = "NAME", global = true)]
     pod_name: Option<String>,
-    /// This pod's namespace [default: the token's]
+    /// This pod's namespace [default: POD_NAMESPACE, else the token's]
     #[arg(long, env = "KMESH_POD_NAMESPACE", value_name = "NAME", global = true)]
     pod_namespace: Option<String>,
-    /// This pod's service account [default: the token's]
+    /// This pod's service account [default: SERVICE_ACCOUNT, else the token's]
     #[arg(long, env = "KMESH_SERVICE_ACCOUNT", value_name = "NAME", global = true)]
     service_account: Option<String>,
-    /// This pod's address
-    #[arg(long, env = "KMESH_POD_IP", value_name = "IP", default_value = "127.0.0.1")]
-    #[arg(global = true)]
-    pod_ip: IpAddr,
+    /// This pod's address [default: INSTANCE_IP, else 127.0.0.1]
+    #[arg(long, env = "KMESH_POD_IP", value_name = "IP", global = true)]
+    pod_ip: Option<IpAddr>,
     /// Name servers that resolve workloads' hostnames [default: those of /etc/resolv.conf]
     #[arg(long, env = "KMESH_DNS_SERVER", value_name = "IP:PORT,…", value_delimiter = ',')]
     #[arg(global = true)]
@@ -59,7 +58,11 @@ pub(super) struct XdsArgs {
 
 impl XdsArgs {
     /// How the control plane is reached; `None` if none is named.
-    pub(super) fn resolve(&self, here: &Here) -> Result<Option<Options>, ConfigError> {
+    pub(super) fn resolve(
+        &self,
+        here: &Here,
+        pod: &PodArgs,
+    ) -> Result<Option<Options>, ConfigError> {
         for url in &self.xds {
             let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
             let host = rest.is_some_and(|rest| !rest.is_empty() && !rest.contains('/'));
@@ -68,6 +71,7 @@ impl XdsArgs {
                 return Err(ConfigError::Xds { url: url.clone() });
             }
         }
+        let or = |told: &Option<String>, named: &Option<String>| told.clone().or(named.clone());
         let options = Options {
             addresses: self.xds.clone(),
             security: Security {
@@ -84,10 +88,14 @@ impl XdsArgs {
             node: here.node.clone(),
             cluster: here.cluster.clone(),
             network: here.network.clone(),
-            pod: self.pod_name.clone(),
-            namespace: self.pod_namespace.clone(),
-            account: self.service_account.clone(),
-            ip: self.pod_ip.to_string(),
+            pod: or(&self.pod_name, &pod.env_pod_name),
+            namespace: or(&self.pod_namespace, &pod.env_pod_namespace),
+            account: or(&self.service_account, &pod.env_service_account),
+            ip: self
+                .pod_ip
+                .or(pod.env_instance_ip)
+                .unwrap_or(Ipv4Addr::LOCALHOST.into())
+                .to_string(),
         };
         Ok((!self.xds.is_empty()).then_some(options))
     }

@@ -8,7 +8,7 @@
 
 mod known;
 mod policy;
-mod proto;
+pub(crate) mod proto;
 mod say;
 mod service;
 #[cfg(test)]

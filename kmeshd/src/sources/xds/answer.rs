@@ -39,6 +39,10 @@ type Refused = BTreeMap<String, (String, Instant)>;
 
 /// So many objects of a response are handed on at once: what follows is decoded meanwhile.
 const PORTION: usize = 4096;
+/// How a resource is called that says no name; it is told of the last response only.
+const UNNAMED: &str = "resource ";
+/// The largest content of one resource; Kubernetes keeps no object of more than 1.5 MiB.
+const LARGEST: usize = 2 << 20;
 
 /// The types that are subscribed to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -235,11 +239,12 @@ impl Memory {
         let version = shown(&response.system_version_info);
         let mut taken = Taken { version, ..Taken::default() };
         let mut wrong = Wrong::default();
+        self.refused.retain(|name, _| !name.starts_with(UNNAMED));
         for (at, bytes) in response.resources.into_iter().enumerate() {
             match self.resource(of, bytes) {
                 Ok((name, object)) => push(&mut taken.update, name, object),
                 Err((name, why)) => {
-                    let name = name.unwrap_or_else(|| format!("resource {}", at + 1));
+                    let name = name.unwrap_or_else(|| format!("{UNNAMED}{}", at + 1));
                     self.refuse(&name, &why);
                     wrong.add(&name, &why);
                 }
@@ -275,6 +280,9 @@ impl Memory {
         if content.type_url != of.url() {
             let url = String::from_utf8_lossy(&content.type_url);
             return Err(refuse(format!("it is a {}", shown(&url))));
+        }
+        if content.value.len() > LARGEST {
+            return Err(refuse(format!("it has {} bytes: at most {LARGEST}", content.value.len())));
         }
         let decoded = match of {
             Type::Address => self.decoder.address(&content.value).map(|address| match address {

@@ -1,6 +1,8 @@
 //! What responses come to: changes, refusals, what is held back; and that neither the order of
 //! what arrives nor how it is cut matters.
 
+mod fuzz;
+
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
