@@ -6,6 +6,7 @@
 //! endpoints that this node should use now.
 
 use std::net::IpAddr;
+use std::thread;
 
 use kmesh_bpf::plan::Rest;
 use kmesh_bpf::tables::Have;
@@ -15,6 +16,9 @@ use crate::desired::{Desired, Dirty, Target, slot};
 use crate::locality;
 use crate::model::{Name, Service, Workload};
 
+/// Above so many workloads a second thread is worth its start; few in tests, whose meshes are small.
+const LARGE: usize = if cfg!(test) { 3 } else { 10_000 };
+
 const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
 
 /// Everything that the tables shall say.
@@ -22,18 +26,38 @@ const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
 pub fn everything(desired: &Desired) -> Change {
     let mut change = complete(desired);
     change.workloads.reserve(desired.workloads.len());
-    walk(desired, &mut change, &mut |_| {});
+    services(desired, &mut change, &mut |_| {});
+    workloads(desired, &mut change, &mut |_| {});
     change
 }
 
-/// What of [`everything`] the tables do not say yet.
+/// What of [`everything`] the tables do not say yet. Of a large mesh, workloads are compared on a
+/// thread of their own, beside the services.
 #[must_use]
 pub fn remaining(desired: &Desired, have: &Have) -> Change {
     let Change { settings, policies, all_policies, .. } = complete(desired);
-    let mut rest =
-        Rest::new(have, Change { settings, policies, all_policies, ..Change::default() });
+    let base = Change { settings, policies, all_policies, ..Change::default() };
+    let mut rest = Rest::new(have, base);
+    let mut twin = rest.twin();
+    let large = desired.workloads.len() > LARGE;
+    let done = thread::scope(|scope| {
+        let beside = || offer(&mut twin, |change, each| workloads(desired, change, each));
+        let other = large.then(|| thread::Builder::new().spawn_scoped(scope, beside));
+        offer(&mut rest, |change, each| services(desired, change, each));
+        matches!(other, Some(Ok(_)))
+    });
+    if done {
+        rest.join(twin);
+    } else {
+        offer(&mut rest, |change, each| workloads(desired, change, each));
+    }
+    rest.finish()
+}
+
+/// Offers what `walk` adds to a change, a little at a time.
+fn offer(rest: &mut Rest, walk: impl Fn(&mut Change, &mut dyn FnMut(&mut Change))) {
     let mut some = Change { all_services: true, all_workloads: true, ..Change::default() };
-    walk(desired, &mut some, &mut |some| {
+    walk(&mut some, &mut |some| {
         for (key, service) in some.services.drain(..) {
             let Some(service) = service else { continue };
             rest.service(key, service);
@@ -43,7 +67,6 @@ pub fn remaining(desired: &Desired, have: &Have) -> Change {
             rest.workload(uid, workload);
         }
     });
-    rest.finish()
 }
 
 /// A complete change without services and workloads.
@@ -59,8 +82,9 @@ fn complete(desired: &Desired) -> Change {
     }
 }
 
-/// Adds every service and workload to `change`, and says `each` time that some were added.
-fn walk(desired: &Desired, change: &mut Change, each: &mut dyn FnMut(&mut Change)) {
+/// Adds every service and waypoint to `change`, with the backends that are no workloads, and says
+/// `each` time that some were added.
+fn services(desired: &Desired, change: &mut Change, each: &mut dyn FnMut(&mut Change)) {
     for name in desired.services.keys() {
         service(desired, name, change);
         each(change);
@@ -75,6 +99,10 @@ fn walk(desired: &Desired, change: &mut Change, each: &mut dyn FnMut(&mut Change
     let ghosts = desired.ghosts().iter();
     change.workloads.extend(ghosts.map(|(uid, ghost)| (uid.clone(), Some(ghost.clone()))));
     each(change);
+}
+
+/// Adds every workload to `change`, and says `each` time that one was added.
+fn workloads(desired: &Desired, change: &mut Change, each: &mut dyn FnMut(&mut Change)) {
     for uid in desired.workloads.keys() {
         if let Some(workload) = workload(desired, uid) {
             change.workloads.push((uid.clone(), Some(workload)));

@@ -40,6 +40,23 @@ impl<'a> Rest<'a> {
         Self { have, change, services, workloads }
     }
 
+    /// A second one, that objects are offered to on another thread.
+    #[must_use]
+    pub fn twin(&self) -> Self {
+        Self::new(self.have, Change::default())
+    }
+
+    /// What was offered to the other one was offered here.
+    pub fn join(&mut self, other: Self) {
+        let mut change = other.change;
+        self.change.services.append(&mut change.services);
+        self.change.workloads.append(&mut change.workloads);
+        let seen = [(&mut self.services, other.services), (&mut self.workloads, other.workloads)];
+        for (here, there) in seen {
+            here.iter_mut().zip(there).for_each(|(here, there)| *here |= there);
+        }
+    }
+
     /// Offers a service or waypoint.
     pub fn service(&mut self, key: ServiceKey, service: Service) {
         let there = self.have.service_index(&key);

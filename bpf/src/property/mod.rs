@@ -199,9 +199,11 @@ fn rest(have: &Have, wanted: &Change) -> Change {
     for (key, service) in wanted.services.iter().rev() {
         rest.service(key.clone(), service.clone().expect("a complete change removes nothing"));
     }
+    let mut twin = rest.twin();
     for (uid, workload) in &wanted.workloads {
-        rest.workload(uid.clone(), workload.clone().expect("a complete change removes nothing"));
+        twin.workload(uid.clone(), workload.clone().expect("a complete change removes nothing"));
     }
+    rest.join(twin);
     rest.finish()
 }
 
