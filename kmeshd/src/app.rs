@@ -35,7 +35,7 @@ use crate::control::{self, CONTROL_PLANE, Control, MESH_FILE, Socket};
 use crate::denials;
 use crate::http;
 use crate::readiness::Readiness;
-use crate::reconcile::{Adopted, Awaited, Order, Start, StartError, Tokens};
+use crate::reconcile::{Awaited, Order, Start, StartError, Tokens};
 use crate::resolve::{self, Wanted};
 use crate::shutdown::{Running, Shutdown};
 use crate::sources::mesh_file::References;
@@ -88,6 +88,7 @@ async fn daemon(config: Config, began: Began) -> anyhow::Result<()> {
     let (orders, obeyed) = mpsc::channel();
     let (waker, calls) = mpsc::channel();
     let (adopted, start) = oneshot::channel();
+    let (served, in_tables) = oneshot::channel();
     let (names, wanted) = sync::watch::channel(Wanted::default());
 
     let tokens = Tokens {
@@ -103,6 +104,7 @@ async fn daemon(config: Config, began: Began) -> anyhow::Result<()> {
         status: Arc::clone(&status),
         tokens,
         names,
+        served: Some(served),
         began,
     };
     spawn_writer(writer, obeyed, adopted, end.running())?;
@@ -114,7 +116,6 @@ async fn daemon(config: Config, began: Began) -> anyhow::Result<()> {
         let ends = (calls, waker.clone(), orders.clone());
         spawn_source(mesh, references, ends, &status, began)?;
     }
-    let (objects, in_tables) = oneshot::channel();
     if let Some(options) = config.xds.clone() {
         let token = readiness.hold("control plane", "not connected yet");
         let (orders, status) = (orders.clone(), Arc::clone(&status));
@@ -128,10 +129,8 @@ async fn daemon(config: Config, began: Began) -> anyhow::Result<()> {
     let listening = serve(config.admin, admin).await;
 
     // Another daemon is the better reason why both failed.
-    let adopted = start.await.context("the writer ended before it began")??;
+    start.await.context("the writer ended before it began")??;
     denials::spawn(&config.place.root, &status);
-    // Nobody listens where there is no control plane.
-    let _ = objects.send(adopted.objects);
     let address = listening
         .with_context(|| format!("listen at the admin address {} (--admin)", config.admin))?;
     let note = Note::write(&config.place.run_dir, address);
@@ -180,7 +179,7 @@ async fn leave(end: Shutdown, orders: &Sender<Order>, waker: &Sender<Wake>) {
 fn spawn_writer(
     start: Start,
     orders: Receiver<Order>,
-    adopted: oneshot::Sender<Result<Adopted, StartError>>,
+    adopted: oneshot::Sender<Result<(), StartError>>,
     running: Running,
 ) -> anyhow::Result<()> {
     let work = move || {
@@ -188,7 +187,7 @@ fn spawn_writer(
         match start.adopt(Linux::new()) {
             Ok(writer) => {
                 // Nobody listens: the process is ending.
-                let _ = adopted.send(Ok(writer.adopted()));
+                let _ = adopted.send(Ok(()));
                 writer.run(&orders);
             }
             Err(error) => {

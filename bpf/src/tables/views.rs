@@ -218,12 +218,22 @@ impl Have {
         Some(self.waypoint(first.waypoint, &mut Shared::default()).map(|waypoint| waypoint.name))
     }
 
-    /// How many services there are by name, waypoints aside, and how many workloads.
+    /// How many services there are by name, waypoints aside, and how many workloads: those whose
+    /// names count.
     #[must_use]
-    pub fn counts(&self) -> (usize, usize) {
+    pub fn counts(
+        &self,
+        service: &dyn Fn(&str) -> bool,
+        workload: &dyn Fn(&str) -> bool,
+    ) -> (usize, usize) {
         let services = self.services.iter().filter(|(_, record)| record.kind == KIND_SERVICE);
-        let names: HashSet<u32> = services.map(|(_, record)| record.name).collect();
-        (names.len(), self.backends.iter().count())
+        let names: HashSet<(u32, u16)> =
+            services.map(|(_, record)| (record.name, record.name_len)).collect();
+        let text = |start, len: u16| self.names.text(start, len).unwrap_or_default();
+        let services = names.into_iter().filter(|(start, len)| service(text(*start, *len)));
+        let workloads = self.backends.iter().map(|(_, record)| record);
+        let workloads = workloads.filter(|record| workload(text(record.name, record.name_len)));
+        (services.count(), workloads.count())
     }
 
     /// Every service and waypoint, in no order.

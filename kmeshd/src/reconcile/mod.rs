@@ -46,7 +46,7 @@ use keep::Keeper;
 use layers::Layers;
 use live::Live;
 use pods::Pods;
-pub use start::{Adopted, Start, StartError};
+pub use start::{Served, Start, StartError};
 
 /// The longest the thread sleeps: pods' namespaces are looked at this often.
 const TICK: Duration = Duration::from_secs(2);
@@ -121,6 +121,8 @@ pub struct Writer<K> {
     layers: Layers,
     /// The hostnames that are to be resolved.
     names: watch::Sender<Wanted>,
+    /// Is to be told what a control plane may have served.
+    served: Option<oneshot::Sender<Served>>,
     have: Have,
     pods: Pods,
     live: Live,
@@ -213,6 +215,7 @@ impl<K: Kernel> Writer<K> {
     }
 
     fn take(&mut self, mut model: Model) {
+        self.tell_served(&model);
         self.pods.want(std::mem::take(&mut model.pods));
         self.layers.file(&mut self.desired, model);
         self.ask_for_names();
@@ -262,6 +265,7 @@ impl<K: Kernel> Writer<K> {
         facts.files_refused += 1;
         facts.refused = Some(said);
         drop(facts);
+        self.tell_served(&Model::default());
         self.put_back_if_cut();
     }
 

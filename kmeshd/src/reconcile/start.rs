@@ -3,6 +3,7 @@
 //! It refuses a kernel that is too old, a root that another writer holds, and pins that are
 //! foreign or of another layout; then nothing was written.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -16,7 +17,7 @@ use kmesh_bpf::pins::{PinsError, adopt_maps};
 use kmesh_bpf::pods::{PodsError, note_host};
 use kmesh_bpf::tables::{Have, ReadError};
 use kmesh_bpf::{clock, layout};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tracing::{error, info, warn};
 
 use super::hooks;
@@ -25,6 +26,7 @@ use super::pods::Pods;
 use super::{Awaited, BACKOFF, INSPECT, Layers, Live, Tokens, Writer};
 use crate::config::Place;
 use crate::desired::{Desired, Here, Oddities};
+use crate::model::{Destination, Model};
 use crate::resolve::Wanted;
 use crate::status::{Began, Status};
 
@@ -57,11 +59,13 @@ pub enum StartError {
     Restore(#[source] ApplyError),
 }
 
-/// What the writer found.
-#[derive(Clone, Copy, Debug)]
-pub struct Adopted {
-    /// How many services and workloads the tables name.
-    pub objects: usize,
+/// What the tables hold that a control plane may have served: no object that the mesh file names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Served {
+    /// Services and workloads.
+    pub addresses: usize,
+    /// Authorization policies.
+    pub policies: usize,
 }
 
 /// What a writer starts from.
@@ -80,6 +84,8 @@ pub struct Start {
     pub tokens: Tokens,
     /// The hostnames that are to be resolved.
     pub names: watch::Sender<Wanted>,
+    /// Is told what a control plane may have served, as soon as the mesh file has spoken.
+    pub served: Option<oneshot::Sender<Served>>,
     /// When the process started.
     pub began: Began,
 }
@@ -102,6 +108,9 @@ impl Start {
         self.status.facts().phases.push(adopted);
         let mut writer = self.writer(k, have, Some(lock));
         writer.put_back_if_empty()?;
+        if !writer.awaited.file {
+            writer.tell_served(&Model::default());
+        }
         Ok(writer)
     }
 
@@ -123,6 +132,7 @@ impl Start {
             tokens: self.tokens,
             layers: Layers::new(self.awaited.xds),
             names: self.names,
+            served: self.served,
             awaited: self.awaited,
             partial: false,
             due: None,
@@ -187,11 +197,27 @@ pub(super) fn adopt<K: Kernel>(
 }
 
 impl<K: Kernel> Writer<K> {
-    /// What was found at the start.
-    #[must_use]
-    pub fn adopted(&self) -> Adopted {
-        let (services, workloads) = self.have.counts();
-        Adopted { objects: services + workloads }
+    /// Tells the control plane's source by what to judge its first answer, once. Nothing was taken
+    /// from any source yet: what the mesh file names is not the control plane's.
+    pub(super) fn tell_served(&mut self, file: &Model) {
+        if let Some(served) = self.served.take() {
+            // The source has ended: so does the process.
+            let _ = served.send(self.in_tables(file));
+        }
+    }
+
+    fn in_tables(&self, file: &Model) -> Served {
+        let services: HashSet<&str> = file.services.iter().map(|(name, _)| &**name).collect();
+        let workloads: HashSet<&str> = file.workloads.iter().map(|(uid, _)| &**uid).collect();
+        let policies: HashSet<&str> = file.policies.iter().map(|(name, _)| &**name).collect();
+        // A waypoint's address is named like one, and served by nobody.
+        let is_address =
+            |uid: &str| matches!(Destination::parse(uid), Some(Destination::Address(..)));
+        let (services, workloads) = self.have.counts(&|name| !services.contains(name), &|uid| {
+            !workloads.contains(uid) && !is_address(uid)
+        });
+        let others = self.have.policies().filter(|policy| !policies.contains(&*policy.name));
+        Served { addresses: services + workloads, policies: others.count() }
     }
 
     /// Puts the last snapshot back into tables that hold nothing (after a reboot): whatever the

@@ -16,7 +16,7 @@ use kmesh_bpf::pins::Root;
 use kmesh_bpf::want::{Family, Kind, ServiceKey, Settings};
 
 use super::start::{Start, adopt};
-use super::{Awaited, Order, Tokens, Writer};
+use super::{Awaited, Order, Served, Tokens, Writer};
 use crate::config::Place;
 use crate::desired::Here;
 use crate::readiness::Readiness;
@@ -84,6 +84,7 @@ impl Machine {
                 readiness: self.readiness.clone(),
             },
             names: tokio::sync::watch::channel(Wanted::default()).0,
+            served: None,
             began: Began::threads_at(Instant::now()),
         };
         let mut writer = start.writer(kernel, have, None);
@@ -207,6 +208,45 @@ services:
     assert_eq!(writer.k.written(), written, "nothing changed");
     answer(&mut writer, [192, 0, 2, 2]);
     assert_eq!(dials(&writer), Some([192, 0, 2, 2].into()));
+}
+
+#[test]
+fn what_the_mesh_file_names_was_not_the_control_planes() {
+    const BOTH: &str = "
+workloads:
+- {uid: a, workloadIps: [10.0.0.1], services: {n/s: {80: 1}}, waypoint: {destination: /192.0.2.1}}
+- {uid: b, workloadIps: [10.0.0.2], services: {n/s: {80: 1}}}
+services:
+- {namespace: n, hostname: s, vips: [/10.1.0.1], ports: {80: 1, 81: 1}}
+- {namespace: n, hostname: t, vips: [/10.1.0.2], ports: {80: 1}}
+policies:
+- {name: p, namespace: n, action: Deny, scope: Global, rules: []}
+- {name: q, namespace: n, action: Deny, scope: Global, rules: []}
+";
+    let (mut machine, kernel) = Machine::new();
+    let mut writer = machine.start(kernel);
+    say(&mut writer, BOTH);
+    let mut kernel = kill(writer);
+    // An outsider's record counts for nobody; what the file names, or names anew, is the file's.
+    let file = "
+workloads: [{uid: b, workloadIps: [10.0.0.2]}, {uid: c, workloadIps: [10.0.0.3]}]
+services: [{namespace: n, hostname: t, vips: [/10.1.0.2], ports: {80: 1}}]
+policies: [{name: q, namespace: n, action: Deny, scope: Global, rules: []}]
+";
+    for (file, expected) in [
+        ("{}", Served { addresses: 4, policies: 2 }),
+        (file, Served { addresses: 2, policies: 1 }),
+        // What it names is not known: all of it may be the control plane's.
+        ("nonsense", Served { addresses: 4, policies: 2 }),
+    ] {
+        let mut writer = machine.start(kernel);
+        writer.awaited.xds = true;
+        let (counts, mut in_tables) = tokio::sync::oneshot::channel();
+        writer.served = Some(counts);
+        say(&mut writer, file);
+        assert_eq!(in_tables.try_recv(), Ok(expected), "{file}");
+        kernel = kill(writer);
+    }
 }
 
 #[test]

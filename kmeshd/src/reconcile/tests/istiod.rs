@@ -10,7 +10,7 @@ use kmesh_bpf::want::{Family, Kind, ServiceKey};
 use prost::Message as _;
 
 use super::{Machine, kill};
-use crate::reconcile::{Awaited, Order, Writer};
+use crate::reconcile::{Awaited, Order, Served, Writer};
 use crate::sources::xds::replay::{DeltaDiscoveryResponse, Memory};
 
 fn fixtures() -> PathBuf {
@@ -125,7 +125,7 @@ fn said(writer: &Writer<MemoryKernel>, about: &str) -> String {
 fn after_each_step_of_the_log_the_tables_say_what_it_says() {
     let (mut machine, kernel) = Machine::new();
     let mut writer = on_node_a(&mut machine, kernel);
-    let mut memory = Memory::new(false, 0);
+    let mut memory = Memory::new(false, Served::default());
     memory.begin(false, 1 << 20);
     let (steps, expected) = (steps(), expectations());
     assert_eq!(steps.len(), expected.len(), "each step of the log is expected to do something");
@@ -149,7 +149,7 @@ fn after_each_step_of_the_log_the_tables_say_what_it_says() {
     let kernel = kill(writer);
     let before = kernel.written();
     let mut writer = on_node_a(&mut machine, kernel);
-    let mut memory = Memory::new(false, 12);
+    let mut memory = Memory::new(false, Served { addresses: 12, policies: 7 });
     memory.begin(false, 1 << 20);
     let mut all = BTreeMap::new();
     for (_, numbers) in self::steps() {
@@ -193,7 +193,7 @@ fn is_state(memory: &Memory, part: &str) {
 fn the_first_answers_lead_through_the_waypoint_and_to_both_families() {
     let (mut machine, kernel) = Machine::new();
     let mut writer = on_node_a(&mut machine, kernel);
-    let mut memory = Memory::new(false, 0);
+    let mut memory = Memory::new(false, Served::default());
     memory.begin(false, 1 << 20);
     let before = writer.k.written();
     feed(&mut writer, &mut memory, captured("initial", 1));

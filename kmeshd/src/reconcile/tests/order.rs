@@ -19,7 +19,7 @@ use proptest::prelude::*;
 use prost::Message as _;
 
 use super::{Machine, kill};
-use crate::reconcile::{Awaited, Layers, Order, Writer};
+use crate::reconcile::{Awaited, Layers, Order, Served, Writer};
 use crate::sources::mesh_file;
 use crate::sources::xds::replay::{DeltaDiscoveryResponse, Memory, Payload, Resource};
 use mesh::{HOSTNAMES, What};
@@ -209,8 +209,14 @@ impl Run {
         machine.limits = kmesh_bpf::layout::Limits::default();
         let writer = Some(start(&mut machine, kernel));
         let (there, answers) = Default::default();
-        let mut run =
-            Self { machine, writer, memory: Memory::new(true, 0), there, file: None, answers };
+        let mut run = Self {
+            machine,
+            writer,
+            memory: Memory::new(true, Served::default()),
+            there,
+            file: None,
+            answers,
+        };
         run.memory.begin(false, 1 << 20);
         run
     }
@@ -246,7 +252,7 @@ impl Run {
             Step::Restart => {
                 let kernel = kill(self.writer.take().expect("a daemon"));
                 self.writer = Some(start(&mut self.machine, kernel));
-                self.memory = Memory::new(true, 0);
+                self.memory = Memory::new(true, Served::default());
                 if let Some(at) = self.file {
                     self.step(Step::File(at));
                 }

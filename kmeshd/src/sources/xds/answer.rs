@@ -29,6 +29,7 @@ use super::held::{Held, Kind};
 use super::proto::DeltaDiscoveryResponse;
 use crate::decode::{Address, Decoder, shown};
 use crate::model::{Name, Service, Update, Workload};
+use crate::reconcile::Served;
 
 /// Below so many objects an answer that names fewer than half is believed.
 const MANY: usize = 10;
@@ -93,12 +94,11 @@ struct Topic {
     doubts: HashSet<Name>,
 }
 
-impl Topic {
-    /// One of which `served` objects are in force.
-    fn new(served: usize) -> Self {
+impl Default for Topic {
+    fn default() -> Self {
         Self {
             held: Held::default(),
-            served,
+            served: 0,
             opening: Opening::Awaited { afresh: true },
             complete: false,
             doubts: HashSet::new(),
@@ -140,21 +140,25 @@ enum Object {
 }
 
 impl Memory {
-    /// Nothing yet; the tables hold so many objects that a control plane may have served.
-    pub(crate) fn new(accept_empty: bool, in_tables: usize) -> Self {
-        Self {
+    /// Nothing yet; the tables hold so much that a control plane may have served.
+    pub(crate) fn new(accept_empty: bool, in_tables: Served) -> Self {
+        let mut memory = Self {
             decoder: Decoder::default(),
-            topics: [Topic::new(in_tables), Topic::new(0)],
+            topics: [Topic::default(), Topic::default()],
             accept_empty,
             confirmed: false,
             refused: BTreeMap::new(),
             refusals: 0,
-        }
+        };
+        memory.expect(in_tables);
+        memory
     }
 
-    /// The tables hold so many objects that a control plane may have served.
-    pub(super) fn expect(&mut self, in_tables: usize) {
-        self.topics[Type::Address as usize].served = in_tables;
+    /// The tables hold so much that a control plane may have served.
+    pub(super) fn expect(&mut self, Served { addresses, policies }: Served) {
+        self.topics[Type::Address as usize].served = addresses;
+        // The last of a few policies may well have gone while nobody listened.
+        self.topics[Type::Policy as usize].served = if policies < MANY { 0 } else { policies };
     }
 
     /// A new stream begins. Its answers are believed if they are `confirmed`. Says what to tell it
@@ -192,11 +196,14 @@ impl Memory {
 
     /// What is held back, in words; none if nothing is.
     pub(super) fn held_back(&self) -> Option<String> {
-        let topic = self.topics.iter().find(|topic| topic.opening == Opening::Doubted)?;
+        let doubted = |of: &Type| self.topics[*of as usize].opening == Opening::Doubted;
+        let of = Type::ALL.into_iter().find(doubted)?;
+        let topic = &self.topics[of as usize];
+        let what = if of == Type::Address { "objects" } else { "policies" };
         let now = topic.held.len() - topic.doubts.len();
         let before = topic.served;
         Some(format!(
-            "the control plane names {now} objects where there were {before}: what it no longer \
+            "the control plane names {now} {what} where there were {before}: what it no longer \
              names stays until it has said so twice (to believe it at once: --accept-empty)"
         ))
     }

@@ -15,14 +15,14 @@ use super::options::Options;
 use super::session::{Event, InTables, session};
 use super::trouble::Trouble;
 use crate::readiness::Token;
-use crate::reconcile::Order;
+use crate::reconcile::{Order, Served};
 use crate::status::{Status, XdsFacts};
 
 /// Where what is learned goes.
 pub struct Ends {
-    /// How many objects the tables hold that a control plane may have served: known when they are
-    /// read, and needed for the first answer only.
-    pub in_tables: oneshot::Receiver<usize>,
+    /// What the tables hold that a control plane may have served: known when they are read and the
+    /// mesh file has spoken, and needed for the first answer only.
+    pub in_tables: oneshot::Receiver<Served>,
     /// The writer.
     pub orders: Sender<Order>,
     /// The daemon's facts.
@@ -33,7 +33,7 @@ pub struct Ends {
 
 /// The thread's work; never ends.
 pub async fn run(options: Options, ends: Ends) {
-    let memory = Memory::new(options.accept_empty, 0);
+    let memory = Memory::new(options.accept_empty, Served::default());
     let Ends { in_tables, orders, status, token } = ends;
     let mut source = Source { options, orders, status, token: Some(token), last: String::new() };
     source.run(memory, Some(in_tables)).await;

@@ -17,6 +17,7 @@ use super::options::Options;
 use super::proto::{DeltaDiscoveryRequest, DeltaDiscoveryResponse, Status};
 use super::trouble::Trouble;
 use crate::model::Update;
+use crate::reconcile::Served;
 
 /// gRPC's INVALID_ARGUMENT: what a NACK says.
 const INVALID: i32 = 3;
@@ -33,8 +34,8 @@ pub(super) enum Event<'a> {
     Response(&'a mut Memory, Taken),
 }
 
-/// Where it will be said how many objects the tables hold; none when it was.
-pub(super) type InTables = Option<oneshot::Receiver<usize>>;
+/// Where it will be said what the tables hold; none when it was.
+pub(super) type InTables = Option<oneshot::Receiver<Served>>;
 
 /// Runs one stream until it fails. What it says is handed to `tell`.
 pub(super) async fn session(

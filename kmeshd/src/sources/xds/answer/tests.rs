@@ -12,6 +12,7 @@ use super::super::proto::{DeltaDiscoveryResponse, Payload, Resource};
 use super::{Kind, Memory, Type};
 use crate::decode::tests::{a_service, a_workload, encode_service, encode_workload};
 use crate::model::Update;
+use crate::reconcile::Served;
 
 /// A response that names these workloads ("uid") and services ("namespace/hostname").
 fn response(names: &[&str]) -> DeltaDiscoveryResponse {
@@ -65,7 +66,7 @@ fn said(update: &Update) -> String {
 
 /// A memory that was told of these, completely.
 fn knowing(names: &[&str]) -> Memory {
-    let mut memory = Memory::new(false, 0);
+    let mut memory = Memory::new(false, Served::default());
     memory.begin(false, 1 << 20);
     memory.take(response(names));
     memory.take(no_policies());
@@ -75,7 +76,7 @@ fn knowing(names: &[&str]) -> Memory {
 
 #[test]
 fn it_is_complete_when_every_type_has_answered() {
-    let mut memory = Memory::new(false, 0);
+    let mut memory = Memory::new(false, Served::default());
     memory.begin(false, 1 << 20);
     assert_eq!(memory.unanswered(), ["Address", "Authorization"]);
     assert_eq!(said(&memory.take(response(&["a", "n/s"])).update), "+a +n/s");
@@ -203,7 +204,8 @@ fn a_control_plane_that_recovers_is_believed_without_a_second_answer() {
 
 #[test]
 fn a_first_answer_far_below_what_the_tables_hold_completes_nothing() {
-    let mut memory = Memory::new(false, 100);
+    let in_tables = Served { addresses: 100, policies: 0 };
+    let mut memory = Memory::new(false, in_tables);
     memory.begin(false, 1 << 20);
     memory.take(response(&["a", "b"]));
     memory.take(no_policies());
@@ -213,11 +215,25 @@ fn a_first_answer_far_below_what_the_tables_hold_completes_nothing() {
     memory.take(no_policies());
     assert!(memory.is_complete());
     // Or at once, where the operator said so.
-    let mut memory = Memory::new(true, 100);
+    let mut memory = Memory::new(true, in_tables);
     memory.begin(false, 1 << 20);
     memory.take(response(&[]));
     memory.take(no_policies());
     assert!(memory.is_complete());
+}
+
+#[test]
+fn many_policies_are_not_gone_because_the_first_answer_after_a_start_has_none() {
+    let answered = |policies| {
+        let mut memory = Memory::new(false, Served { addresses: 1, policies });
+        memory.begin(false, 1 << 20);
+        memory.take(response(&["a"]));
+        memory.take(no_policies());
+        (memory.is_complete(), memory.held_back())
+    };
+    assert_eq!(answered(9), (true, None));
+    let (complete, why) = answered(10);
+    assert!(!complete && why.expect("held back").contains("0 policies where there were 10"));
 }
 
 proptest! {
