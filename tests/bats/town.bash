@@ -179,13 +179,14 @@ tables() {
     done
 }
 
-# Starts the daemon under strace until it is ready, ends it, and fails if it wrote to any map.
+# start_writes_nothing [OPTION…]: starts the daemon under strace until it is ready, ends it, and fails
+# if it wrote to any map.
 start_writes_nothing() {
     local before after writes
     before=$(tables)
     rm -f "$W/strace"
     bg kmeshd node_exec strace -D -f -qq -e trace=bpf -o "$W/strace" \
-        "$KMESH_BIN/kmeshd" --mesh "$MESH"
+        "$KMESH_BIN/kmeshd" --mesh "$MESH" "$@"
     daemon_ready 20 || return 1
     daemon_stop TERM
     after=$(tables)
