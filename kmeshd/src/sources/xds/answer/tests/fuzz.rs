@@ -11,6 +11,7 @@ use prost::Message as _;
 use super::super::super::proto::{DeltaDiscoveryResponse, Payload, Resource};
 use super::super::{Memory, Type};
 use crate::decode::proto::{security, workload as wire};
+use crate::reconcile::Served;
 
 /// A case takes at most so many resources beside the damaged one.
 const BESIDE: usize = 6;
@@ -232,7 +233,7 @@ fn case(rng: &mut fastrand::Rng, corpus: &[BTreeMap<String, Resource>; 2]) -> bo
     let at = if stolen { resources.len() } else { rng.usize(..=resources.len()) };
     resources.insert(at, bad);
 
-    let mut memory = Memory::new(false, 0);
+    let mut memory = Memory::new(false, Served::default());
     memory.begin(false, 1 << 20);
     let taken = memory.take(respond(of, resources));
     let versions = memory.versions();
@@ -289,7 +290,7 @@ fn what_is_larger_than_any_object_is_refused_before_it_is_unpacked() {
     let value = policy.encode_to_vec().into();
     let resource = Some(Payload { type_url: Type::Policy.url().to_owned(), value });
     let resource = Resource { name: "n/p".to_owned(), resource, ..Resource::default() };
-    let mut memory = Memory::new(false, 0);
+    let mut memory = Memory::new(false, Served::default());
     memory.begin(false, 1 << 20);
     let taken = memory.take(respond(Type::Policy, vec![resource.encode_to_vec().into()]));
     let said = taken.nack.expect("it is refused");
