@@ -7,6 +7,7 @@
 //! ```
 
 mod control_plane;
+mod limits;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -22,6 +23,7 @@ use kmesh_bpf::want::{MetadataFormat, Settings};
 use crate::desired::Here;
 use crate::sources::xds;
 use control_plane::XdsArgs;
+use limits::LimitArgs;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -191,43 +193,6 @@ pub enum LogFormat {
     Text,
     /// One JSON object a line.
     Json,
-}
-
-macro_rules! limits {
-    ($($field:ident, $limit:ident, $env:literal, $help:literal;)*) => {
-        #[derive(Debug, clap::Args)]
-        #[command(next_help_heading = "Limits (of maps that are made anew)")]
-        struct LimitArgs {
-            $(
-                #[doc = $help]
-                #[arg(long, env = $env, value_name = "N", global = true)]
-                #[arg(default_value_t = Limits::default().$limit)]
-                #[arg(value_parser = clap::value_parser!(u32).range(1..=16_000_000))]
-                $field: u32,
-            )*
-        }
-
-        impl LimitArgs {
-            fn resolve(&self) -> Limits {
-                Limits { $($limit: self.$field,)* }
-            }
-        }
-    };
-}
-
-limits! {
-    max_frontends, frontends, "KMESH_MAX_FRONTENDS", "Addresses: VIPs times ports, and workloads' own";
-    max_services, services, "KMESH_MAX_SERVICES", "Services times ports times families";
-    max_endpoints, endpoints, "KMESH_MAX_ENDPOINTS", "Endpoints of all services, with slack";
-    max_workloads, workloads, "KMESH_MAX_WORKLOADS", "Workloads";
-    max_names, names, "KMESH_MAX_NAMES", "Pieces of names, of 64 bytes each";
-    max_pods, pods, "KMESH_MAX_PODS", "Managed pods of this node";
-    max_sockets, sockets, "KMESH_MAX_SOCKETS", "Waypoint connections that have not sent yet";
-    max_policies, policies, "KMESH_MAX_POLICIES", "Authorization policies";
-    max_policy_sets, policy_sets, "KMESH_MAX_POLICY_SETS", "Distinct lists of policies that apply to pods of this node";
-    max_policy_words, policy_words, "KMESH_MAX_POLICY_WORDS", "Ranges, rows and identities of all policy sets, 8 bytes each";
-    max_policy_chunks, policy_chunks, "KMESH_MAX_POLICY_CHUNKS", "Bits of all policy sets, 64 bytes each";
-    max_connections, connections, "KMESH_MAX_CONNECTIONS", "Live inbound connections of pods with policies";
 }
 
 /// Why the options make no sense together, or on this machine.
@@ -403,64 +368,4 @@ pub fn variables() -> Vec<(String, String)> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn parse(args: &[&str]) -> Args {
-        Args::try_parse_from(args).expect("good arguments")
-    }
-
-    #[test]
-    fn every_option_has_a_variable_of_its_name() {
-        let variables = variables();
-        assert!(variables.len() > 20, "{variables:?}");
-        let foreign = |long: &str| long == "local-xds-path" || long.starts_with("env-");
-        for (long, env) in variables.iter().filter(|(long, _)| !foreign(long)) {
-            assert_eq!(*env, format!("KMESH_{}", long.replace('-', "_").to_uppercase()));
-        }
-    }
-
-    #[test]
-    fn options_may_stand_before_or_after_the_verb() {
-        for args in [
-            ["kmeshd", "snapshot", "--mesh", "m", "--node", "n"],
-            ["kmeshd", "--mesh", "m", "--node", "n", "snapshot"],
-        ] {
-            let action = parse(&args).resolve().expect("an action");
-            let Action::Snapshot { mesh, here, output } = action else { panic!("{action:?}") };
-            assert_eq!((mesh, &*here.node, output), (PathBuf::from("m"), "n", Output::Json));
-        }
-    }
-
-    #[test]
-    fn wrong_words_are_refused() {
-        assert!(matches!(parse(&["kmeshd"]).resolve(), Err(ConfigError::NoMesh)));
-        for args in [
-            ["kmeshd", "--admin", "nowhere"],
-            ["kmeshd", "--waypoint-port", "0"],
-            ["kmeshd", "--waypoint-metadata", "xml"],
-            ["kmeshd", "--max-pods", "0"],
-            ["kmeshd", "--no-such", "1"],
-        ] {
-            assert!(Args::try_parse_from(args).is_err(), "{args:?}");
-        }
-        let ports: Vec<String> = (1..=17).map(|port| port.to_string()).collect();
-        let args = ["kmeshd", "--mesh", "m", "--waypoint-exempt-ports", &ports.join(",")];
-        assert!(matches!(parse(&args).resolve(), Err(ConfigError::ExemptPorts { count: 17 })));
-        let long = format!("/{}", "d".repeat(100));
-        let resolved = parse(&["kmeshd", "--mesh", "m", "--run-dir", &long]).resolve();
-        let said = resolved.expect_err("too long for a socket").to_string();
-        assert!(said.contains("113 bytes") && said.contains("--run-dir"), "{said}");
-    }
-
-    #[test]
-    fn limits_and_places_reach_the_configuration() {
-        let args = ["kmeshd", "--mesh", "m", "--cgroup", "/c", "--max-workloads", "7"];
-        let Ok(Action::Run(config)) = parse(&args).resolve() else { panic!("it runs") };
-        assert_eq!(config.place.limits, Limits { workloads: 7, ..Limits::default() });
-        assert!(!config.place.own_place);
-        let args = ["kmeshd", "--mesh", "m", "--cgroup", "/c", "--bpf-root", "/b"];
-        let Ok(Action::Run(config)) = parse(&args).resolve() else { panic!("it runs") };
-        assert!(config.place.own_place);
-    }
-}
+mod tests;
