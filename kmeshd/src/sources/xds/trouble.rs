@@ -138,6 +138,10 @@ impl Trouble {
                 ". This is no control plane: istiod's ports are 15012 (https://) and 15010 (http://)"
             }
             Code::OutOfRange => ". Raise --xds-max-response",
+            _ if message.contains("PILOT_ENABLE_AMBIENT") => {
+                ". Istio's ambient mode is off, and only with it does istiod say what workloads there \
+                 are: install Istio with the profile ambient"
+            }
             Code::Internal | Code::Unknown | Code::Cancelled if !spoke => {
                 if address.starts_with("http://") {
                     ". Is it a control plane? Does the port expect TLS (https://)?"
@@ -217,5 +221,19 @@ fn tls(error: &rustls::Error, root: &std::path::Path, name: &str) -> String {
             "it does not speak TLS: for plain text say http://".to_owned()
         }
         _ => "TLS failed".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn istio_without_ambient_mode_is_told_apart() {
+        let status = Status::unknown("ztunnel requires PILOT_ENABLE_AMBIENT=true");
+        let said = Trouble::status("http://istiod:15010", &status, false).to_string();
+        assert!(said.ends_with("with the profile ambient") && !said.contains("TLS"), "{said}");
+        let said = Trouble::status("http://istiod:15010", &Status::unknown("x"), false).to_string();
+        assert!(said.ends_with("expect TLS (https://)?"), "{said}");
     }
 }
