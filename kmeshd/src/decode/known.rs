@@ -6,58 +6,34 @@
 use std::hash::Hash;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use hashbrown::HashMap;
-use prost::Message as _;
 
-use super::proto::workload as proto;
 use super::say::{Say, is_label, is_name};
 use crate::model::{Destination, Ips, Name, Place, Traits, Workload};
 
-/// `istio.workload.Address`, its content as bytes.
-#[derive(Clone, PartialEq, prost::Message)]
-struct Outer {
-    #[prost(bytes = "bytes", repeated, tag = "1")]
-    workloads: Vec<Bytes>,
-    #[prost(bytes = "bytes", repeated, tag = "2")]
-    services: Vec<Bytes>,
+/// A field of a message.
+#[derive(Clone, Copy)]
+enum Field<'a> {
+    Number(usize),
+    Bytes(&'a [u8]),
 }
 
-/// `istio.workload.Workload`, each field as its bytes.
-#[derive(Clone, PartialEq, prost::Message)]
-struct Fields {
-    #[prost(bytes = "bytes", tag = "1")]
-    name: Bytes,
-    #[prost(bytes = "bytes", tag = "2")]
-    namespace: Bytes,
-    #[prost(bytes = "bytes", repeated, tag = "3")]
-    addresses: Vec<Bytes>,
-    #[prost(bytes = "bytes", tag = "4")]
-    network: Bytes,
-    #[prost(bytes = "bytes", tag = "6")]
-    trust_domain: Bytes,
-    #[prost(bytes = "bytes", tag = "7")]
-    service_account: Bytes,
-    #[prost(bytes = "bytes", repeated, tag = "8")]
-    waypoint: Vec<Bytes>,
-    #[prost(bytes = "bytes", tag = "9")]
-    node: Bytes,
-    #[prost(bytes = "bytes", repeated, tag = "16")]
-    policies: Vec<Bytes>,
-    #[prost(int32, tag = "17")]
-    status: i32,
-    #[prost(bytes = "bytes", tag = "18")]
-    cluster_id: Bytes,
-    #[prost(bytes = "bytes", tag = "20")]
-    uid: Bytes,
-    #[prost(bytes = "bytes", tag = "21")]
-    hostname: Bytes,
-    #[prost(bytes = "bytes", repeated, tag = "22")]
-    services: Vec<Bytes>,
-    #[prost(bytes = "bytes", repeated, tag = "24")]
-    locality: Vec<Bytes>,
-    #[prost(int32, tag = "25")]
-    network_mode: i32,
+/// The next field of a message, by its number; `None` if it is of another kind or malformed.
+fn field<'a>(from: &mut &'a [u8]) -> Option<(usize, Field<'a>)> {
+    /// The largest key that there is.
+    const KEYS: usize = u32::MAX as usize;
+    let mut number = || prost::decode_length_delimiter(&mut *from).ok();
+    let key = number().filter(|key| (8..=KEYS).contains(key))?;
+    let value = number()?;
+    match key & 7 {
+        0 => Some((key >> 3, Field::Number(value))),
+        2 => {
+            let (bytes, rest) = from.split_at_checked(value)?;
+            *from = rest;
+            Some((key >> 3, Field::Bytes(bytes)))
+        }
+        _ => None,
+    }
 }
 
 /// Good values by the bytes that they come from.
@@ -66,7 +42,7 @@ struct Memo<T> {
     of: HashMap<Box<[u8]>, Arc<T>>,
     /// How many there were after the last tidying.
     kept: usize,
-    /// The bytes that were last looked up.
+    /// The bytes that were last looked up: fields with number and length, as they came.
     key: Vec<u8>,
 }
 
@@ -77,20 +53,19 @@ impl<T> Default for Memo<T> {
 }
 
 impl<T: Eq + Hash> Memo<T> {
+    /// One more of the fields that the value comes from.
+    fn add(&mut self, number: usize, bytes: &[u8]) {
+        self.key.extend_from_slice(&number.to_ne_bytes());
+        self.key.extend_from_slice(&bytes.len().to_ne_bytes());
+        self.key.extend_from_slice(bytes);
+    }
+
     /// What these fields came to.
-    fn find<'a>(&mut self, fields: impl Iterator<Item = &'a [Bytes]>) -> Option<&Arc<T>> {
-        self.key.clear();
-        for field in fields {
-            self.key.extend_from_slice(&field.len().to_ne_bytes());
-            for bytes in field {
-                self.key.extend_from_slice(&bytes.len().to_ne_bytes());
-                self.key.extend_from_slice(bytes);
-            }
-        }
+    fn find(&self) -> Option<&Arc<T>> {
         self.of.get(&*self.key)
     }
 
-    /// What was last looked up came to this.
+    /// They came to this.
     fn keep(&mut self, value: &Arc<T>) {
         self.of.insert(self.key.as_slice().into(), Arc::clone(value));
     }
@@ -105,65 +80,83 @@ impl<T: Eq + Hash> Memo<T> {
     }
 }
 
+/// What a workload shares with no other.
+#[derive(Default)]
+struct Own<'a> {
+    uid: &'a [u8],
+    name: &'a [u8],
+    hostname: &'a [u8],
+    address: Option<&'a [u8]>,
+    more_addresses: Vec<&'a [u8]>,
+    unhealthy: bool,
+    host_network: bool,
+}
+
 /// What is known of workloads. See the module.
 #[derive(Debug, Default)]
 pub(super) struct Known {
-    outer: Outer,
-    fields: Fields,
     traits: Memo<Traits>,
     places: Memo<Place>,
+    /// What was last looked up was read to its end.
+    read: bool,
 }
 
 impl Known {
-    /// The workload that these bytes are, if they are a good one whose shared parts are known.
-    pub(super) fn workload(&mut self, bytes: &Bytes) -> Option<(Name, Workload)> {
-        let found = self.read(bytes).and_then(|()| self.find());
-        // The bytes of a response are let go of with the last of these.
-        self.outer.clear();
-        self.fields.clear();
-        found
-    }
-
-    fn read(&mut self, bytes: &Bytes) -> Option<()> {
-        self.traits.key.clear();
-        self.outer.merge(bytes.clone()).ok()?;
-        let ([workload], []) = (&*self.outer.workloads, &*self.outer.services) else {
+    /// The workload that the bytes of an address are, if they are a good one whose shared parts
+    /// are known.
+    pub(super) fn workload(&mut self, mut bytes: &[u8]) -> Option<(Name, Workload)> {
+        self.read = false;
+        let Some((1, Field::Bytes(workload))) = field(&mut bytes) else {
             return None;
         };
-        self.fields.merge(workload.clone()).ok()
-    }
-
-    fn find(&mut self) -> Option<(Name, Workload)> {
-        let Self { fields, traits, places, .. } = self;
-        let one = std::slice::from_ref;
-        let of_traits = [
-            one(&fields.namespace),
-            one(&fields.trust_domain),
-            one(&fields.service_account),
-            &fields.waypoint,
-            &fields.policies,
-            &fields.services,
-        ];
-        let of_place =
-            [one(&fields.network), one(&fields.node), one(&fields.cluster_id), &fields.locality];
-        // Both are looked up: what is not there is kept under what was looked up.
-        let traits = traits.find(of_traits.into_iter());
-        let place = places.find(of_place.into_iter());
-        let (traits, place) = (traits?, place?);
-        let uid = own(fields)?;
+        let own = self.read(workload).filter(|_| bytes.is_empty())?;
+        self.read = true;
+        let (traits, place) = (self.traits.find()?, self.places.find()?);
+        let uid = own.uid()?;
         let workload = Workload {
-            ips: addresses(&fields.addresses)?,
+            ips: own.ips()?,
             place: Arc::clone(place),
             traits: Arc::clone(traits),
-            healthy: fields.status == proto::WorkloadStatus::Healthy as i32,
-            host_network: fields.network_mode != proto::NetworkMode::Standard as i32,
+            healthy: !own.unhealthy,
+            host_network: own.host_network,
         };
         Some((uid.into(), workload))
     }
 
+    /// Takes `istio.workload.Workload` apart. What is there twice and should not be is left to
+    /// others.
+    fn read<'a>(&mut self, mut from: &'a [u8]) -> Option<Own<'a>> {
+        self.traits.key.clear();
+        self.places.key.clear();
+        let mut own = Own::default();
+        while !from.is_empty() {
+            match field(&mut from)? {
+                (1, Field::Bytes(name)) if own.name.is_empty() => own.name = name,
+                (20, Field::Bytes(uid)) if own.uid.is_empty() => own.uid = uid,
+                (21, Field::Bytes(name)) if own.hostname.is_empty() => own.hostname = name,
+                (3, Field::Bytes(ip)) if own.address.is_none() => own.address = Some(ip),
+                (3, Field::Bytes(ip)) => own.more_addresses.push(ip),
+                (17, Field::Number(status @ (0 | 1))) => own.unhealthy = status == 1,
+                (25, Field::Number(mode @ (0 | 1))) => own.host_network = mode == 1,
+                // Namespace, trust domain, account, waypoint, policies, services.
+                (number @ (2 | 6 | 7 | 8 | 16 | 22), Field::Bytes(bytes)) => {
+                    self.traits.add(number, bytes);
+                }
+                // Network, node, cluster, locality.
+                (number @ (4 | 9 | 18 | 24), Field::Bytes(bytes)) => {
+                    self.places.add(number, bytes);
+                }
+                (1..=4 | 6..=9 | 16..=18 | 20..=22 | 24 | 25, _) => return None,
+                // Nothing that the data plane needs.
+                _ => {}
+            }
+        }
+        Some(own)
+    }
+
     /// What was last asked for and not known is a good workload, and this one.
     pub(super) fn learn(&mut self, workload: &Workload) {
-        if !self.traits.key.is_empty() {
+        if self.read {
             self.traits.keep(&workload.traits);
             self.places.keep(&workload.place);
         }
@@ -176,25 +169,28 @@ impl Known {
     }
 }
 
-/// The uid, if all that a workload shares with no other is good.
-fn own(fields: &Fields) -> Option<&str> {
-    let text = |bytes| str::from_utf8(bytes).ok();
-    let uid = text(&fields.uid)?;
-    let good = is_name(uid)
-        && !uid.is_empty()
-        && !Destination::is_address(uid)
-        && is_label(text(&fields.name)?)
-        && is_label(text(&fields.hostname)?);
-    good.then_some(uid)
-}
+impl Own<'_> {
+    /// The uid, if it and the other names are good.
+    fn uid(&self) -> Option<&str> {
+        let text = |bytes| str::from_utf8(bytes).ok();
+        let uid = text(self.uid)?;
+        let good = is_name(uid)
+            && !uid.is_empty()
+            && !Destination::is_address(uid)
+            && is_label(text(self.name)?)
+            && is_label(text(self.hostname)?);
+        good.then_some(uid)
+    }
 
-/// The addresses, if they are good and need no resolving.
-fn addresses(from: &[Bytes]) -> Option<Ips> {
-    let mut say = Say::default();
-    let ips = match from {
-        [] => return None,
-        [one] => Ips::One(say.address("address", one)?),
-        _ => say.addresses(from).into(),
-    };
-    say.finish(ips).ok()
+    /// The addresses, if they are good and need no resolving.
+    fn ips(&self) -> Option<Ips> {
+        let (mut say, first) = (Say::default(), self.address?);
+        let ips = if self.more_addresses.is_empty() {
+            Ips::One(say.address("address", first)?)
+        } else {
+            let all = std::iter::once(first).chain(self.more_addresses.iter().copied());
+            say.addresses(all).into()
+        };
+        say.finish(ips).ok()
+    }
 }

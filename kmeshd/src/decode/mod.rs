@@ -15,7 +15,6 @@ mod service;
 pub(crate) mod tests;
 mod workload;
 
-use bytes::Bytes;
 use kmesh_bpf::authz::Policy;
 use prost::Message as _;
 
@@ -67,7 +66,7 @@ pub struct Decoder {
 
 impl Decoder {
     /// A workload or a service.
-    pub fn address(&mut self, bytes: &Bytes) -> Result<Address, DecodeError> {
+    pub fn address(&mut self, bytes: &[u8]) -> Result<Address, DecodeError> {
         if let Some((uid, workload)) = self.known.workload(bytes) {
             return Ok(Address::Workload(uid, workload));
         }
@@ -78,9 +77,9 @@ impl Decoder {
         Ok(address)
     }
 
-    fn unknown(&mut self, bytes: &Bytes) -> Result<Address, DecodeError> {
+    fn unknown(&mut self, bytes: &[u8]) -> Result<Address, DecodeError> {
         let malformed = |source| DecodeError::Malformed { what: "address", source };
-        let address = proto::workload::Address::decode(bytes.clone()).map_err(malformed)?;
+        let address = proto::workload::Address::decode(bytes).map_err(malformed)?;
         match address.r#type.ok_or(DecodeError::Nothing)? {
             proto::workload::address::Type::Workload(from) => self.workload(from),
             proto::workload::address::Type::Service(from) => self.service(from),

@@ -3,7 +3,6 @@
 
 use std::net::IpAddr;
 
-use bytes::Bytes;
 use kmesh_bpf::layout::NAME_MAX;
 
 use super::DecodeError;
@@ -51,8 +50,8 @@ impl Say {
     }
 
     /// The addresses of a host, each once.
-    pub(super) fn addresses(&mut self, from: &[Bytes]) -> Vec<IpAddr> {
-        let mut ips: Vec<IpAddr> = Vec::with_capacity(from.len());
+    pub(super) fn addresses<'a>(&mut self, from: impl Iterator<Item = &'a [u8]>) -> Vec<IpAddr> {
+        let mut ips: Vec<IpAddr> = Vec::new();
         for bytes in from {
             if let Some(ip) = self.address("address", bytes)
                 && !ips.contains(&ip)

@@ -3,7 +3,6 @@
 
 use std::net::IpAddr;
 
-use bytes::Bytes;
 use proptest::prelude::*;
 use prost::Message;
 
@@ -49,14 +48,14 @@ fn refused_workload(change: impl FnOnce(&mut wire::Workload)) -> String {
     let mut workload = a_workload();
     change(&mut workload);
     let bytes = encode(wire::address::Type::Workload(workload));
-    Decoder::default().address(&bytes.into()).expect_err("it makes no sense").to_string()
+    Decoder::default().address(&bytes).expect_err("it makes no sense").to_string()
 }
 
 fn refused_service(change: impl FnOnce(&mut wire::Service)) -> String {
     let mut service = a_service();
     change(&mut service);
     let bytes = encode(wire::address::Type::Service(service));
-    Decoder::default().address(&bytes.into()).expect_err("it makes no sense").to_string()
+    Decoder::default().address(&bytes).expect_err("it makes no sense").to_string()
 }
 
 #[test]
@@ -143,8 +142,8 @@ fn bad_policies_are_refused_by_name_of_the_field() {
 #[test]
 fn what_is_no_protobuf_or_says_nothing_is_refused() {
     let mut decoder = Decoder::default();
-    assert!(matches!(decoder.address(&vec![0xff; 9].into()), Err(DecodeError::Malformed { .. })));
-    assert!(matches!(decoder.address(&Bytes::new()), Err(DecodeError::Nothing)));
+    assert!(matches!(decoder.address(&[0xff; 9]), Err(DecodeError::Malformed { .. })));
+    assert!(matches!(decoder.address(&[]), Err(DecodeError::Nothing)));
     assert!(matches!(decoder.policy(&[0xff; 9]), Err(DecodeError::Malformed { .. })));
 }
 
@@ -169,7 +168,7 @@ fn a_service_keeps_every_network_and_leaves_out_what_is_no_host() {
     service.load_balancing =
         Some(wire::LoadBalancing { routing_preference: preference, mode: 2, health_policy: 1 });
     let bytes = encode(wire::address::Type::Service(service));
-    let Ok(Address::Service(name, service)) = Decoder::default().address(&bytes.into()) else {
+    let Ok(Address::Service(name, service)) = Decoder::default().address(&bytes) else {
         panic!("a good service")
     };
     assert_eq!(&*name, "n/h");
@@ -191,7 +190,7 @@ fn a_workload_without_address_waits_for_its_name_to_be_resolved() {
     });
     workload.waypoint = Some(wire::GatewayAddress { destination: Some(address) });
     let bytes = encode(wire::address::Type::Workload(workload));
-    let Ok(Address::Workload(_, workload)) = Decoder::default().address(&bytes.into()) else {
+    let Ok(Address::Workload(_, workload)) = Decoder::default().address(&bytes) else {
         panic!("a good workload")
     };
     assert_eq!(workload.ips, Ips::Hostname("db.example".into()));
@@ -205,7 +204,7 @@ fn a_workload_without_address_waits_for_its_name_to_be_resolved() {
 fn what_later_control_planes_may_say_of_a_workload_is_read_the_safe_way() {
     let workload = wire::Workload { status: 7, network_mode: 7, ..a_workload() };
     let bytes = encode(wire::address::Type::Workload(workload));
-    let Ok(Address::Workload(_, workload)) = Decoder::default().address(&bytes.into()) else {
+    let Ok(Address::Workload(_, workload)) = Decoder::default().address(&bytes) else {
         panic!("a good workload")
     };
     assert!(!workload.healthy && workload.host_network);
@@ -216,7 +215,7 @@ fn kubernetes_services_go_before_what_anybody_may_write() {
     let standing = |change: &dyn Fn(&mut wire::Service)| {
         let mut service = a_service();
         change(&mut service);
-        match Decoder::default().address(&encode(wire::address::Type::Service(service)).into()) {
+        match Decoder::default().address(&encode(wire::address::Type::Service(service))) {
             Ok(Address::Service(_, service)) => service.standing,
             other => panic!("{other:?}"),
         }
@@ -234,7 +233,7 @@ fn of_two_ports_with_one_number_the_last_one_with_a_target_counts() {
     let mut service = a_service();
     service.ports = vec![port(53, 5353), port(80, 0), port(53, 8053), port(53, 0)];
     let bytes = encode(wire::address::Type::Service(service));
-    let Ok(Address::Service(_, service)) = Decoder::default().address(&bytes.into()) else {
+    let Ok(Address::Service(_, service)) = Decoder::default().address(&bytes) else {
         panic!("a good service")
     };
     assert_eq!(*service.ports, [(53, 8053), (80, 0)]);
@@ -246,7 +245,7 @@ fn what_is_shared_is_stored_once_and_let_go() {
     let mut decode = |uid: &str, node: &str| {
         let workload =
             wire::Workload { uid: uid.to_owned(), node: node.to_owned(), ..a_workload() };
-        match decoder.address(&encode(wire::address::Type::Workload(workload)).into()) {
+        match decoder.address(&encode(wire::address::Type::Workload(workload))) {
             Ok(Address::Workload(_, workload)) => workload,
             other => panic!("{other:?}"),
         }
@@ -273,7 +272,7 @@ fn what_is_known_by_its_bytes_is_decoded_as_before() {
         workload.service_account = format!("account {}", n % 3);
         workload.addresses = vec![vec![10, 0, 0, n + 1].into()];
         (workload.status, workload.network_mode) = (i32::from(n % 5 == 0), i32::from(n % 7 == 0));
-        let bytes = Bytes::from(encode(wire::address::Type::Workload(workload)));
+        let bytes = encode(wire::address::Type::Workload(workload));
         known += usize::from(decoder.known.workload(&bytes).is_some());
         let now = decoder.address(&bytes).expect("good");
         assert_eq!(now, Decoder::default().address(&bytes).expect("good"));
@@ -288,7 +287,7 @@ proptest! {
     fn no_bytes_make_a_decoder_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
         let mut decoder = Decoder::default();
         let _ = decoder.policy(&bytes);
-        let _ = decoder.address(&bytes.into());
+        let _ = decoder.address(&bytes);
     }
 
     /// Nearly good ones come further.
@@ -319,15 +318,15 @@ proptest! {
             _ => encode(wire::address::Type::Service(service)),
         };
         let mut decoder = Decoder::default();
-        prop_assert!(decoder.address(&bytes.clone().into()).is_ok());
+        prop_assert!(decoder.address(&bytes).is_ok());
         for (at, value) in damage {
             let at = at.index(bytes.len());
             bytes[at] = value;
         }
         bytes.truncate(keep.index(bytes.len() * 4).max(1));
-        let fresh = Decoder::default().address(&bytes.clone().into());
+        let fresh = Decoder::default().address(&bytes);
         // That much of it is known changes nothing.
-        let known = decoder.address(&bytes.clone().into());
+        let known = decoder.address(&bytes);
         prop_assert_eq!(format!("{:?}", &fresh), format!("{:?}", known));
         if let Ok(Address::Workload(uid, workload)) = fresh {
             prop_assert!(!uid.is_empty() && uid.len() <= kmesh_bpf::layout::NAME_MAX);

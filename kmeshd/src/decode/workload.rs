@@ -11,7 +11,7 @@ impl Decoder {
         check(&from, &mut say);
         let identity = identity(&from);
         say.name("identity", &identity);
-        let ips = say.addresses(&from.addresses);
+        let ips = say.addresses(from.addresses.iter().map(|bytes| &**bytes));
         let services = self.memberships(&from, &mut say);
         let waypoint = say.waypoint(from.waypoint);
         // Nothing of a bad one is kept.
