@@ -61,13 +61,13 @@ said() {
     follow "What is on this node"
 }
 
-@test "runbook: joining istio" {
+@test "runbook: the control plane is not connected" {
     town
     client_mesh
     plane_start
     plane_web a b
     xds_up
-    follow "Joining Istio"
+    follow "The control plane is not connected"
     says "connected for" ctl status
 }
 
@@ -119,6 +119,18 @@ policies:
     action: Allow
     rules: [[[{principals: [{Exact: td/ns/default/sa/nobody}]}]]]
 END
+}
+
+@test "runbook: a waypoint is not known" {
+    town
+    client_mesh
+    plane_start
+    plane_web a b
+    plane_tell '{"set":{"services":[{"namespace":"default","hostname":"far.default.svc.cluster.local",
+        "vips":["10.96.0.11"],"ports":{"80":8080},"waypoint":"default/way.default.svc.cluster.local"}]}}'
+    xds_up
+    follow "A waypoint is not known"
+    says "default/way.default.svc.cluster.local" ctl status
 }
 
 @test "runbook: a connection is refused: who denied it?" {

@@ -1,6 +1,7 @@
 //! What responses come to: changes, refusals, what is held back; and that neither the order of
 //! what arrives nor how it is cut matters.
 
+mod bad;
 mod fuzz;
 
 use std::collections::BTreeMap;
