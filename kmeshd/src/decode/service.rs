@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::proto::workload as proto;
 use super::proto::workload::load_balancing::{HealthPolicy, Mode as WireMode, Scope as WireScope};
-use super::say::{Say, is_one_host};
+use super::say::{Say, is_one_host, shown};
 use super::{Address, DecodeError, Decoder};
 use crate::model::{Mode, Name, Scope, Service, Standing};
 
@@ -13,7 +13,7 @@ impl Decoder {
         let mut say = Say::default();
         say.label("name", &from.name);
         let name = say.service_name("service", &from.namespace, &from.hostname);
-        let vips = self.vips(&from.addresses, &mut say);
+        let vips = self.vips(&from, &mut say);
         let ports = say.ports(&from.ports);
         let waypoint = say.waypoint(from.waypoint);
         let standing = match (from.visibility == proto::Visibility::Public as i32, from.canonical) {
@@ -40,13 +40,9 @@ impl Decoder {
 
     /// Each VIP once. What is not one host's address (a range, a group: a ServiceEntry may name
     /// them) cannot be a VIP here: it is left out.
-    fn vips(
-        &mut self,
-        addresses: &[proto::NetworkAddress],
-        say: &mut Say,
-    ) -> Box<[(Name, IpAddr)]> {
-        let mut vips = Vec::with_capacity(addresses.len());
-        for vip in addresses {
+    fn vips(&mut self, from: &proto::Service, say: &mut Say) -> Box<[(Name, IpAddr)]> {
+        let mut vips = Vec::with_capacity(from.addresses.len());
+        for vip in &from.addresses {
             say.label("network of a VIP", &vip.network);
             let Some(ip) = say.ip("VIP", &vip.address) else {
                 continue;
@@ -55,12 +51,22 @@ impl Decoder {
             if whole && is_one_host(ip) {
                 vips.push((self.texts.text(&vip.network), ip));
             } else {
-                tracing::debug!(%ip, length = vip.length, "a VIP that is not one host's is left out");
+                left_out(from, ip, vip.length);
             }
         }
         vips.sort_unstable();
         vips.dedup();
         vips.into()
+    }
+}
+
+/// A VIP that is not one host's: what goes there passes, around the service's waypoint, too.
+fn left_out(from: &proto::Service, ip: IpAddr, length: Option<u32>) {
+    let service = shown(&from.hostname);
+    if from.waypoint.is_some() {
+        tracing::warn!(service, %ip, length, "a range is no VIP here: connections there meet no waypoint");
+    } else {
+        tracing::debug!(service, %ip, length, "a VIP that is not one host's is left out");
     }
 }
 
