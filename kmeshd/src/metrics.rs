@@ -153,6 +153,9 @@ impl Mesh {
         let odd = &facts.oddities;
         let help = "VIPs in other networks: nothing leads there from here";
         gauge(to, "kmesh_vips_elsewhere", help, odd.vips_elsewhere as u64)?;
+        let left_out = odd.vips_left_out.values().copied().map(u64::from).sum();
+        let help = "VIPs that are not one host's (ranges, groups): they are left out";
+        gauge(to, "kmesh_vips_left_out", help, left_out)?;
         let help = "VIPs that several services claim";
         gauge(to, "kmesh_vips_contested", help, odd.contested.len() as u64)?;
         let help = "workloads whose hostname was not resolved";

@@ -215,6 +215,8 @@ pub struct Service {
     pub preferences: Box<[Scope]>,
     /// Unhealthy workloads are sent connections, too.
     pub allow_unhealthy: bool,
+    /// So many of its VIPs are not one host's (ranges, groups): they are left out.
+    pub left_out: u16,
     /// Whether its VIPs are its own where others claim them, too.
     pub standing: Standing,
 }

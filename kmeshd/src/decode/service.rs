@@ -13,7 +13,7 @@ impl Decoder {
         let mut say = Say::default();
         say.label("name", &from.name);
         let name = say.service_name("service", &from.namespace, &from.hostname);
-        let vips = self.vips(&from, &mut say);
+        let (vips, left_out) = self.vips(&from, &mut say);
         let ports = say.ports(&from.ports);
         let waypoint = say.waypoint(from.waypoint);
         let standing = match (from.visibility == proto::Visibility::Public as i32, from.canonical) {
@@ -32,6 +32,7 @@ impl Decoder {
             mode,
             preferences,
             allow_unhealthy: balancing.health_policy == HealthPolicy::AllowAll as i32,
+            left_out,
             standing,
         };
         let name = self.texts.text(&name.unwrap_or_default());
@@ -39,9 +40,10 @@ impl Decoder {
     }
 
     /// Each VIP once. What is not one host's address (a range, a group: a ServiceEntry may name
-    /// them) cannot be a VIP here: it is left out.
-    fn vips(&mut self, from: &proto::Service, say: &mut Say) -> Box<[(Name, IpAddr)]> {
+    /// them) cannot be a VIP here: it is left out, and counted.
+    fn vips(&mut self, from: &proto::Service, say: &mut Say) -> (Box<[(Name, IpAddr)]>, u16) {
         let mut vips = Vec::with_capacity(from.addresses.len());
+        let mut count = 0_u16;
         for vip in &from.addresses {
             say.label("network of a VIP", &vip.network);
             let Some(ip) = say.ip("VIP", &vip.address) else {
@@ -52,11 +54,12 @@ impl Decoder {
                 vips.push((self.texts.text(&vip.network), ip));
             } else {
                 left_out(from, ip, vip.length);
+                count = count.saturating_add(1);
             }
         }
         vips.sort_unstable();
         vips.dedup();
-        vips.into()
+        (vips.into(), count)
     }
 }
 

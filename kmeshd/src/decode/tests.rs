@@ -174,6 +174,7 @@ fn a_service_keeps_every_network_and_leaves_out_what_is_no_host() {
     assert_eq!(&*name, "n/h");
     let ip: IpAddr = [10, 0, 0, 1].into();
     assert_eq!(*service.vips, [("".into(), ip), ("far".into(), ip)]);
+    assert_eq!(service.left_out, 3, "a range, an address of nobody, a group");
     assert_eq!((service.mode, service.allow_unhealthy), (Mode::Failover, true));
     assert_eq!(*service.preferences, [Scope::Network, Scope::Region]);
 }

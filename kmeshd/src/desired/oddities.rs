@@ -20,6 +20,8 @@ pub struct Oddities {
     pub networks: BTreeSet<Name>,
     /// This node's network, where there are any.
     pub network: Name,
+    /// Services with VIPs that are not one host's (ranges, groups), and how many: left out.
+    pub vips_left_out: BTreeMap<Name, u16>,
     /// Workloads that have a hostname and no address: it is not resolved.
     pub unresolved: usize,
     /// VIPs that several services claim, sorted, and the first of these: it has the ports
@@ -79,10 +81,16 @@ impl Desired {
             vips_elsewhere,
             networks,
             network: if vips_elsewhere == 0 { Name::default() } else { self.here.network.clone() },
+            vips_left_out: self.vips_left_out(),
             unresolved: self.workloads.values().filter(|w| w.ips.is_unresolved()).count(),
             contested,
             waypoints: self.awaited_waypoints(),
         }
+    }
+
+    fn vips_left_out(&self) -> BTreeMap<Name, u16> {
+        let some = self.services.iter().filter(|(_, service)| service.left_out > 0);
+        some.map(|(name, service)| (name.clone(), service.left_out)).collect()
     }
 
     /// Waypoints that are named and not known: what is in force meanwhile?
@@ -127,6 +135,9 @@ impl fmt::Display for Oddities {
         }
         let unresolved = self.unresolved;
         write!(f, ", {unresolved} workloads whose hostname is not resolved (no endpoints)")?;
+        let service = |(name, count): (&Name, &u16)| format!("{name} ({count}, left out)");
+        let left_out = self.vips_left_out.iter().map(service);
+        list(f, "services with VIPs that are not one host's", left_out)?;
         let vip = |(ip, name): &(IpAddr, Name)| format!("{ip} (shared ports are {name}'s)");
         list(f, "VIPs that several services claim", self.contested.iter().map(vip))?;
         list(f, "waypoints that are not known", self.waypoints.iter().map(ToString::to_string))
@@ -161,5 +172,18 @@ fn list(
         0 => write!(f, ", no {what}"),
         _ if count > NAMED => write!(f, ", {count} {what}: {}, …", named.join(", ")),
         _ => write!(f, ", {count} {what}: {}", named.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_out_is_named_by_its_service() {
+        let vips_left_out = BTreeMap::from([("n/s".into(), 2)]);
+        let said = Oddities { vips_left_out, ..Oddities::default() }.to_string();
+        let wanted = "1 services with VIPs that are not one host's: n/s (2, left out)";
+        assert!(said.contains(wanted), "{said}");
     }
 }

@@ -129,6 +129,7 @@ fn service(at: usize) -> impl Strategy<Value = Service> {
                 mode,
                 preferences: preferences.into(),
                 allow_unhealthy,
+                left_out: 0,
                 standing: if allow_unhealthy { Standing::Private } else { Standing::Kubernetes },
             }
         })

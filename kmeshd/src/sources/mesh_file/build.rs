@@ -148,6 +148,7 @@ impl Builder {
             mode,
             preferences,
             allow_unhealthy,
+            left_out: 0,
             standing: Standing::default(),
         };
         self.model.services.push((self.texts.text(&key), service));

@@ -11,6 +11,7 @@
 //! a second complete answer says the same after a grace.
 
 mod envelope;
+mod topic;
 mod wrong;
 
 use std::collections::BTreeMap;
@@ -18,11 +19,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use hashbrown::HashSet;
 use kmesh_bpf::authz::Policy;
 use tracing::debug;
 
 use envelope::Envelope;
+use topic::{MANY, Opening, Topic, doubtful};
 use wrong::Wrong;
 
 use super::held::{Held, Kind};
@@ -31,8 +32,6 @@ use crate::decode::{Address, Decoder, shown};
 use crate::model::{Name, Service, Update, Workload};
 use crate::reconcile::Served;
 
-/// Below so many objects an answer that names fewer than half is believed.
-const MANY: usize = 10;
 /// So many refused resources are remembered by name; more are counted.
 const REMEMBERED: usize = 1000;
 /// Why each is refused, and since when.
@@ -63,45 +62,6 @@ impl Type {
         match self {
             Self::Address => "type.googleapis.com/istio.workload.Address",
             Self::Policy => "type.googleapis.com/istio.security.Authorization",
-        }
-    }
-}
-
-/// How a stream began, for one type.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Opening {
-    /// Nothing was answered.
-    Awaited {
-        /// The stream was not told what is held: its first answer is everything.
-        afresh: bool,
-    },
-    /// The first answer is not believed.
-    Doubted,
-    /// It is.
-    Believed,
-}
-
-/// What is known of one type.
-#[derive(Debug)]
-struct Topic {
-    held: Held,
-    /// What the control plane used to serve when the stream began.
-    served: usize,
-    opening: Opening,
-    /// There was an answer that is believed.
-    complete: bool,
-    /// What would be gone if the doubted answer were believed.
-    doubts: HashSet<Name>,
-}
-
-impl Default for Topic {
-    fn default() -> Self {
-        Self {
-            held: Held::default(),
-            served: 0,
-            opening: Opening::Awaited { afresh: true },
-            complete: false,
-            doubts: HashSet::new(),
         }
     }
 }
@@ -378,11 +338,6 @@ fn forget(refused: &mut Refused, name: &str) {
     if !refused.is_empty() {
         refused.remove(&shown(name));
     }
-}
-
-/// Whether an answer takes away too much to be believed at once.
-fn doubtful(before: usize, now: usize) -> bool {
-    (now == 0 && before > 0) || (before >= MANY && now < before / 2)
 }
 
 fn remove(held: &mut Held, refused: &mut Refused, update: &mut Update, name: Name) {
