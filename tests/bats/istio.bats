@@ -48,6 +48,40 @@ teardown() {
     ctl verify
 }
 
+# web_through WAYPOINT: the services web and new (another VIP) name it
+web_through() {
+    plane_tell "$(jq -cn --arg waypoint "$1" '{set: {services: [
+        {namespace: "default", hostname: "web.default.svc.cluster.local", waypoint: $waypoint,
+         vips: ["10.96.0.10", "fd96::10"], ports: {"80": 8080}},
+        {namespace: "default", hostname: "new.default.svc.cluster.local", waypoint: $waypoint,
+         vips: ["10.96.0.20"], ports: {"80": 8080}}]}}')"
+}
+
+@test "a waypoint that is not known leaves what was there, and lets nothing new around it" {
+    town
+    client_mesh
+    plane_start
+    plane_web a b
+    xds_up
+    names_only a b
+    web_through default/later
+    eventually 5 answered_by client 10.96.0.20:80 3 refused
+    answered_by client "$WEB4" 20 a b
+    ctl verify --against daemon
+    says "waypoint default/later (1 stay as they were, 1 are refused" ctl status
+    daemon_stop KILL
+    xds_up
+    metric_is kmesh_map_elements_written_total 0
+    answered_by client "$WEB4" 20 a b
+    answered_by client 10.96.0.20:80 3 refused
+    metric_is 'kmesh_waypoint_waiting{meets="as before"}' 1
+    # It names none any more.
+    web_through ""
+    eventually 5 answered_by client 10.96.0.20:80 3 refused
+    eventually 5 metric_is kmesh_waypoints_unknown 0
+    answered_by client "$WEB4" 20 a b
+}
+
 # ---- policies ----
 
 A=10.77.0.11:8080
