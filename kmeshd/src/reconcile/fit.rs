@@ -11,7 +11,7 @@
 
 use std::collections::HashSet;
 use std::fmt;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use hashbrown::HashMap;
 use kmesh_bpf::apply::{ApplyError, converge};
@@ -29,8 +29,9 @@ use crate::model::Name;
 /// The rest is not divided more finely than into so many parts.
 const PARTS: usize = 128;
 
-/// So many times as long as it took, a squeezed mesh is left alone before it is compared again.
-const REST: u32 = 10;
+/// So many times as long as it took, a squeezed mesh is left alone before it is compared again; and
+/// the longest that is: a removed endpoint waits so long.
+const REST: (u32, Duration) = (10, Duration::from_secs(30));
 
 type Services = Vec<(ServiceKey, Option<Service>)>;
 type Workloads = Vec<(Name, Option<Workload>)>;
@@ -72,7 +73,7 @@ impl<K: Kernel> Writer<K> {
         self.desired.mark_all();
         let now = Instant::now();
         if left.is_some() {
-            self.squeezed = Some(now + began.elapsed() * REST);
+            self.squeezed = Some(now + (began.elapsed() * REST.0).min(REST.1));
         } else {
             // It only stood in its own way.
             self.due = Some(now);
