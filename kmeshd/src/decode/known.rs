@@ -8,33 +8,9 @@ use std::sync::Arc;
 
 use hashbrown::HashMap;
 
+use super::fields::{Field, field};
 use super::say::{Say, is_label, is_name};
 use crate::model::{Destination, Ips, Name, Place, Traits, Workload};
-
-/// A field of a message.
-#[derive(Clone, Copy)]
-enum Field<'a> {
-    Number(usize),
-    Bytes(&'a [u8]),
-}
-
-/// The next field of a message, by its number; `None` if it is of another kind or malformed.
-fn field<'a>(from: &mut &'a [u8]) -> Option<(usize, Field<'a>)> {
-    /// The largest key that there is.
-    const KEYS: usize = u32::MAX as usize;
-    let mut number = || prost::decode_length_delimiter(&mut *from).ok();
-    let key = number().filter(|key| (8..=KEYS).contains(key))?;
-    let value = number()?;
-    match key & 7 {
-        0 => Some((key >> 3, Field::Number(value))),
-        2 => {
-            let (bytes, rest) = from.split_at_checked(value)?;
-            *from = rest;
-            Some((key >> 3, Field::Bytes(bytes)))
-        }
-        _ => None,
-    }
-}
 
 /// Good values by the bytes that they come from.
 #[derive(Debug)]

@@ -6,6 +6,7 @@
 //! A resource is good or refused as a whole, and refuses no other; nothing is mended. What many
 //! objects share is stored once.
 
+mod fields;
 mod known;
 mod policy;
 pub(crate) mod proto;
@@ -18,6 +19,7 @@ mod workload;
 use kmesh_bpf::authz::Policy;
 use prost::Message as _;
 
+pub(crate) use fields::{Field, field};
 pub(crate) use say::shown;
 
 use known::Known;

@@ -18,7 +18,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use bytes::Bytes;
 use kmesh_bpf::authz::Policy;
 use tracing::debug;
 
@@ -208,7 +207,7 @@ impl Memory {
         let mut wrong = Wrong::default();
         self.refused.retain(|name, _| !name.starts_with(UNNAMED));
         for (at, bytes) in response.resources.into_iter().enumerate() {
-            match self.resource(of, bytes) {
+            match self.resource(of, &bytes) {
                 Ok((name, object)) => push(&mut taken.update, name, object),
                 Err((name, why)) => {
                     let name = name.unwrap_or_else(|| format!("{UNNAMED}{}", at + 1));
@@ -231,7 +230,7 @@ impl Memory {
     fn resource(
         &mut self,
         of: Type,
-        bytes: Bytes,
+        bytes: &[u8],
     ) -> Result<(Name, Object), (Option<String>, String)> {
         let envelope = Envelope::open(bytes).map_err(|why| (None, why))?;
         let (name, version) = envelope.texts().map_err(|why| (None, why))?;
@@ -244,20 +243,20 @@ impl Memory {
         }
         let content = envelope.resource.as_ref();
         let content = content.ok_or_else(|| refuse("it has no content".to_owned()))?;
-        if content.type_url != of.url() {
-            let url = String::from_utf8_lossy(&content.type_url);
+        if content.type_url != of.url().as_bytes() {
+            let url = String::from_utf8_lossy(content.type_url);
             return Err(refuse(format!("it is a {}", shown(&url))));
         }
         if content.value.len() > LARGEST {
             return Err(refuse(format!("it has {} bytes: at most {LARGEST}", content.value.len())));
         }
         let decoded = match of {
-            Type::Address => self.decoder.address(&content.value).map(|address| match address {
+            Type::Address => self.decoder.address(content.value).map(|address| match address {
                 Address::Workload(uid, workload) => (uid, Object::Workload(workload)),
                 Address::Service(name, service) => (name, Object::Service(service)),
             }),
             Type::Policy => {
-                let policy = self.decoder.policy(&content.value);
+                let policy = self.decoder.policy(content.value);
                 policy.map(|policy| (policy.name.clone(), Object::Policy(policy)))
             }
         };

@@ -1,5 +1,5 @@
-//! The messages and the client of `proto/discovery.proto`, as they were compiled.
+//! The messages and the client of `proto/discovery.proto`, as they were compiled. Resources are
+//! looked at in place (`answer`); only what is wrong with one is learned from its message.
 #![expect(clippy::pedantic, unused_qualifications, reason = "generated")]
-#![cfg_attr(not(test), allow(dead_code, reason = "a resource's text stays bytes: see `answer`"))]
 
 tonic::include_proto!("envoy.service.discovery.v3");
