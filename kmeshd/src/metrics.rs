@@ -12,7 +12,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
-use crate::desired::Awaited;
+use crate::desired::{Awaited, Oddities};
 use crate::status::{Facts, Phase, XdsFacts};
 
 /// The text for these facts.
@@ -150,7 +150,19 @@ impl Mesh {
         gauge(to, "kmesh_mesh_file_bad", help, u64::from(facts.refused.is_some()))?;
         gauge(to, "kmesh_services", "services that the mesh names", facts.model.0 as u64)?;
         gauge(to, "kmesh_workloads", "workloads that the mesh names", facts.model.1 as u64)?;
-        let odd = &facts.oddities;
+        Self::oddities(to, &facts.oddities)?;
+        let help = "authorization policies that the mesh names";
+        gauge(to, "kmesh_policies", help, facts.policies as u64)?;
+        let help = "sets of policies that could not be brought in force as they are written";
+        gauge(to, "kmesh_policies_refused", help, facts.policies_refused.len() as u64)?;
+        gauge(to, "kmesh_pods", "pods enrolled by this process", facts.pods as u64)?;
+        let help = "pods that are managed and whose connections are NOT authorized: no hook";
+        gauge(to, "kmesh_pods_without_hook", help, facts.pods_unhooked as u64)?;
+        let help = "pods whose network namespace, or whose hook, is not there";
+        gauge(to, "kmesh_pods_waiting", help, facts.pods_waiting.len() as u64)
+    }
+
+    fn oddities(to: &mut DescriptorEncoder, odd: &Oddities) -> Encoded {
         let help = "VIPs in other networks: nothing leads there from here";
         gauge(to, "kmesh_vips_elsewhere", help, odd.vips_elsewhere as u64)?;
         let left_out = odd.vips_left_out.values().copied().map(u64::from).sum();
@@ -172,16 +184,7 @@ impl Mesh {
         ];
         let waiting = waiting.into_iter().map(|(meets, n)| (meets, to_f64(n as u64)));
         let help = "services and workloads whose waypoint is not known, by what they meet";
-        gauges(to, "kmesh_waypoint_waiting", help, "meets", waiting)?;
-        let help = "authorization policies that the mesh names";
-        gauge(to, "kmesh_policies", help, facts.policies as u64)?;
-        let help = "sets of policies that could not be brought in force as they are written";
-        gauge(to, "kmesh_policies_refused", help, facts.policies_refused.len() as u64)?;
-        gauge(to, "kmesh_pods", "pods enrolled by this process", facts.pods as u64)?;
-        let help = "pods that are managed and whose connections are NOT authorized: no hook";
-        gauge(to, "kmesh_pods_without_hook", help, facts.pods_unhooked as u64)?;
-        let help = "pods whose network namespace, or whose hook, is not there";
-        gauge(to, "kmesh_pods_waiting", help, facts.pods_waiting.len() as u64)
+        gauges(to, "kmesh_waypoint_waiting", help, "meets", waiting)
     }
 
     fn control_plane(to: &mut DescriptorEncoder, xds: &XdsFacts) -> Encoded {

@@ -10,8 +10,8 @@ use kmesh_bpf::want::{
 };
 
 use super::{changed, everything};
-use crate::desired::{Desired, Here, InForce};
-use crate::model::{Ips, Membership, Name, Service, Standing, Traits, Workload};
+use crate::desired::{Desired, Here};
+use crate::model::{Ips, Membership, Service, Standing, Traits, Workload};
 use crate::sources::mesh_file;
 
 mod kept;
@@ -55,22 +55,6 @@ struct Tables {
 fn known_as(key: &ServiceKey) -> (String, u16, u8, bool) {
     let family = if key.family == Family::V4 { 4 } else { 6 };
     (key.name.to_string(), key.port, family, key.kind == Kind::Waypoint)
-}
-
-impl InForce for Tables {
-    fn service(&self, key: &ServiceKey) -> Option<Record> {
-        self.services.get(&known_as(key)).cloned()
-    }
-
-    fn waypoint_of(&self, service: &str) -> Option<Option<Name>> {
-        let of = |(name, _, _, waypoint): &(String, u16, u8, bool)| name == service && !waypoint;
-        let (_, first) = self.services.iter().find(|(key, _)| of(key))?;
-        Some(first.waypoint.as_ref().map(|waypoint| waypoint.name.clone()))
-    }
-
-    fn workload(&self, uid: &str) -> Option<Backend> {
-        self.workloads.get(uid).cloned()
-    }
 }
 
 impl Tables {

@@ -1,8 +1,27 @@
 //! What stays in force while a waypoint is not known.
 
-use super::{Tables, changed, everything, here};
-use crate::desired::Desired;
+use kmesh_bpf::want::{Service as Record, ServiceKey, Workload as Backend};
+
+use super::{Tables, changed, everything, here, known_as};
+use crate::desired::{Desired, InForce};
+use crate::model::Name;
 use crate::sources::mesh_file;
+
+impl InForce for Tables {
+    fn service(&self, key: &ServiceKey) -> Option<Record> {
+        self.services.get(&known_as(key)).cloned()
+    }
+
+    fn waypoint_of(&self, service: &str) -> Option<Option<Name>> {
+        let of = |(name, _, _, waypoint): &(String, u16, u8, bool)| name == service && !waypoint;
+        let (_, first) = self.services.iter().find(|(key, _)| of(key))?;
+        Some(first.waypoint.as_ref().map(|waypoint| waypoint.name.clone()))
+    }
+
+    fn workload(&self, uid: &str) -> Option<Backend> {
+        self.workloads.get(uid).cloned()
+    }
+}
 
 /// A daemon: what its sources say, and the tables of its kernel.
 struct Daemon {
