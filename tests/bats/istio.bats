@@ -48,6 +48,22 @@ teardown() {
     ctl verify
 }
 
+@test "a control plane alone does not say which pods there are: those enrolled stay" {
+    town
+    client_mesh
+    plane_start
+    plane_web a b
+    xds_up
+    daemon_stop
+    bg kmeshd node_exec "$KMESH_BIN/kmeshd" --xds "$XDS"
+    daemon_ready
+    names_only a b
+    ctl dump pods -o json | jq -e '[.pods[].uid] | length == 1'
+    plane_web c
+    eventually 5 names_only a b c
+    ctl verify
+}
+
 # web_through WAYPOINT: the services web and new (another VIP) name it
 web_through() {
     plane_tell "$(jq -cn --arg waypoint "$1" '{set: {services: [

@@ -2,7 +2,8 @@
 //! gone.
 //!
 //! A namespace that is not there yet is waited for; a pod's record is removed only when the
-//! source no longer names the pod, or when its namespace is verifiably gone. Namespaces are told
+//! source no longer names the pod, or when its namespace is verifiably gone. Where no source names
+//! pods (a control plane alone does not), those that are enrolled stay. Namespaces are told
 //! apart by what `stat` says of them, so that looking at all of them costs a call each.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -37,6 +38,8 @@ type Stamp = (u64, u64, i64, i64);
 #[derive(Debug, Default)]
 pub(super) struct Pods {
     wanted: Vec<Pod>,
+    /// A source has said which pods there are.
+    told: bool,
     /// Where each pod was enrolled.
     enrolled: HashMap<Name, (Stamp, u64)>,
     /// Why pods are not enrolled.
@@ -53,6 +56,7 @@ impl Pods {
     /// These are all pods that the source names.
     pub(super) fn want(&mut self, wanted: Vec<Pod>) {
         self.wanted = wanted;
+        self.told = true;
         self.all = true;
     }
 
@@ -235,6 +239,9 @@ impl Pods {
         root: &Root,
         have: &mut Have,
     ) -> Result<(), PodsError> {
+        if !self.told {
+            return Ok(());
+        }
         let wanted: HashSet<&str> = self.wanted.iter().map(|pod| &*pod.uid).collect();
         for record in pods::list(k, root)? {
             if let Some(uid) = record.uid.filter(|uid| !wanted.contains(uid.as_str())) {
