@@ -157,6 +157,7 @@ pub(crate) fn plan_judged(have: &Have, change: &Change) -> Result<Plan, PlanErro
     if have.stale {
         return Err(PlanError::Stale);
     }
+    room_for_workloads(have, change)?;
     let mut draft = Draft::new(have, change);
     draft.place_waypoints();
     draft.plan_workloads()?;
@@ -169,4 +170,27 @@ pub(crate) fn plan_judged(have: &Have, change: &Change) -> Result<Plan, PlanErro
     draft.plan_settings();
     draft.check_waypoints_gone()?;
     draft.finish()
+}
+
+/// Refuses more workloads than there can be before any step is made: half a million of them would
+/// be planned only to be refused.
+fn room_for_workloads(have: &Have, change: &Change) -> Result<(), PlanError> {
+    let limit = have.limits().of(Map::Backend);
+    let ever = have.backends.all().len() + change.workloads.len();
+    if ever as u64 <= u64::from(limit) {
+        return Ok(());
+    }
+    let there = |uid: &str| have.backend(uid).is_some();
+    let mut needed = if change.all_workloads { 0 } else { have.backends.iter().count() as u64 };
+    for (uid, workload) in &change.workloads {
+        match workload {
+            Some(_) if change.all_workloads || !there(uid) => needed += 1,
+            None if !change.all_workloads && there(uid) => needed -= 1,
+            _ => {}
+        }
+    }
+    if needed <= u64::from(limit) {
+        return Ok(());
+    }
+    Err(PlanError::Full { map: Map::Backend, needed, limit })
 }
