@@ -125,6 +125,29 @@ impl<K: Kernel> Writer<K> {
     }
 }
 
+/// Workloads that are new, and not yet part of a unit. There may be half a million: none is moved
+/// but into its unit.
+struct New {
+    list: Vec<Option<(Name, Option<Workload>)>>,
+    at: HashMap<Name, usize>,
+}
+
+impl New {
+    fn of(workloads: Workloads) -> Self {
+        let at = workloads.iter().enumerate().map(|(at, (uid, _))| (uid.clone(), at)).collect();
+        Self { list: workloads.into_iter().map(Some).collect(), at }
+    }
+
+    fn take(&mut self, uid: &Name) -> Option<(Name, Option<Workload>)> {
+        self.list[self.at.remove(uid)?].take()
+    }
+
+    /// Those that no unit has.
+    fn left(self) -> Workloads {
+        self.list.into_iter().flatten().collect()
+    }
+}
+
 /// What is new, in units that are taken or left out whole; the next one is the last.
 #[derive(Debug, Default)]
 struct Rest {
@@ -137,13 +160,12 @@ struct Rest {
 impl Rest {
     /// Takes out of `change` what is not its base.
     fn split(have: &Have, change: &mut Change, first: &HashSet<Name>) -> Self {
-        let there: HashSet<Name> = have.workloads().map(|(uid, _)| uid).collect();
-        let old = |uid: &Name| there.contains(uid) || first.contains(uid);
+        let old = |uid: &Name| have.backend(uid).is_some() || first.contains(uid);
         let (base, new): (Workloads, Workloads) = std::mem::take(&mut change.workloads)
             .into_iter()
             .partition(|(uid, workload)| workload.is_none() || old(uid));
         change.workloads = base;
-        let mut new: HashMap<Name, Option<Workload>> = new.into_iter().collect();
+        let mut new = New::of(new);
         let mut services: Services = Vec::new();
         for (key, record) in std::mem::take(&mut change.services) {
             let known = key.kind == Kind::Waypoint || have.service(&key).is_some();
@@ -165,7 +187,7 @@ impl Rest {
         for (key, record) in services {
             rest.unit(key, record, &mut new);
         }
-        let mut alone: Workloads = new.into_iter().collect();
+        let mut alone = new.left();
         alone.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
         rest.units.extend(std::iter::repeat_n((0, 1), alone.len()));
         rest.workloads.append(&mut alone);
@@ -178,14 +200,9 @@ impl Rest {
 
     /// Adds a service with those of its workloads that no service before it has; the ports of one
     /// service stay together.
-    fn unit(
-        &mut self,
-        key: ServiceKey,
-        record: Option<Service>,
-        new: &mut HashMap<Name, Option<Workload>>,
-    ) {
+    fn unit(&mut self, key: ServiceKey, record: Option<Service>, new: &mut New) {
         let endpoints = record.iter().flat_map(|record| &record.endpoints);
-        let workloads = endpoints.filter_map(|endpoint| new.remove_entry(&endpoint.workload));
+        let workloads = endpoints.filter_map(|endpoint| new.take(&endpoint.workload));
         let before = self.workloads.len();
         self.workloads.extend(workloads);
         let count = (1, self.workloads.len() - before);
@@ -227,14 +244,14 @@ fn map_of(error: &PlanError) -> Option<Map> {
 }
 
 /// Whether some of a service's endpoints are new workloads.
-fn gains(record: &Service, new: &HashMap<Name, Option<Workload>>) -> bool {
-    record.endpoints.iter().any(|endpoint| new.contains_key(&endpoint.workload))
+fn gains(record: &Service, new: &New) -> bool {
+    record.endpoints.iter().any(|endpoint| new.at.contains_key(&endpoint.workload))
 }
 
 /// A service with those of its endpoints that are no new workloads.
-fn without(record: &Service, kind: Kind, new: &HashMap<Name, Option<Workload>>) -> Service {
+fn without(record: &Service, kind: Kind, new: &New) -> Service {
     let mut part = record.clone();
-    part.endpoints.retain(|endpoint| !new.contains_key(&endpoint.workload));
+    part.endpoints.retain(|endpoint| !new.at.contains_key(&endpoint.workload));
     // That it has no endpoints is not what the sources say.
     part.synced &= kind == Kind::Waypoint || !part.endpoints.is_empty();
     part
