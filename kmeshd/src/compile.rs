@@ -27,29 +27,31 @@ pub fn everything(desired: &Desired) -> Change {
     let mut change = complete(desired);
     change.workloads.reserve(desired.workloads.len());
     services(desired, &mut change, &mut |_| {});
-    workloads(desired, &mut change, &mut |_| {});
+    workloads(desired, |_| true, &mut change, &mut |_| {});
     change
 }
 
-/// What of [`everything`] the tables do not say yet. Of a large mesh, workloads are compared on a
-/// thread of their own, beside the services.
+/// What of [`everything`] the tables do not say yet. Of a large mesh, most workloads are compared on
+/// a thread of their own, beside the services, which take as long as a third of them.
 #[must_use]
 pub fn remaining(desired: &Desired, have: &Have) -> Change {
     let Change { settings, policies, all_policies, .. } = complete(desired);
     let base = Change { settings, policies, all_policies, ..Change::default() };
     let mut rest = Rest::new(have, base);
     let mut twin = rest.twin();
+    let beside = |at: usize| !at.is_multiple_of(3);
     let large = desired.workloads.len() > LARGE;
     let done = thread::scope(|scope| {
-        let beside = || offer(&mut twin, |change, each| workloads(desired, change, each));
-        let other = large.then(|| thread::Builder::new().spawn_scoped(scope, beside));
-        offer(&mut rest, |change, each| services(desired, change, each));
+        let most = || offer(&mut twin, |to, each| workloads(desired, beside, to, each));
+        let other = large.then(|| thread::Builder::new().spawn_scoped(scope, most));
+        offer(&mut rest, |to, each| services(desired, to, each));
+        offer(&mut rest, |to, each| workloads(desired, |at| !beside(at), to, each));
         matches!(other, Some(Ok(_)))
     });
     if done {
         rest.join(twin);
     } else {
-        offer(&mut rest, |change, each| workloads(desired, change, each));
+        offer(&mut rest, |to, each| workloads(desired, beside, to, each));
     }
     rest.finish()
 }
@@ -101,10 +103,16 @@ fn services(desired: &Desired, change: &mut Change, each: &mut dyn FnMut(&mut Ch
     each(change);
 }
 
-/// Adds every workload to `change`, and says `each` time that one was added.
-fn workloads(desired: &Desired, change: &mut Change, each: &mut dyn FnMut(&mut Change)) {
-    for uid in desired.workloads.keys() {
-        if let Some(workload) = workload(desired, uid) {
+/// Adds every workload of a share of all to `change`, and says `each` time that one was added.
+fn workloads(
+    desired: &Desired,
+    share: impl Fn(usize) -> bool,
+    change: &mut Change,
+    each: &mut dyn FnMut(&mut Change),
+) {
+    let all = desired.workloads.iter().enumerate().filter(|(at, _)| share(*at));
+    for (_, (uid, workload)) in all {
+        if let Some(workload) = record(desired, uid, workload) {
             change.workloads.push((uid.clone(), Some(workload)));
             each(change);
         }
@@ -298,9 +306,14 @@ fn target_port(name: &Name, service: &Service, workload: &Workload, port: u16) -
 
 /// The record of a workload; none for one that nothing here can reach.
 fn workload(desired: &Desired, uid: &Name) -> Option<want::Workload> {
-    let Some(workload) = desired.workloads.get(uid) else {
-        return desired.ghosts().get(uid).cloned();
-    };
+    match desired.workloads.get(uid) {
+        Some(workload) => record(desired, uid, workload),
+        None => desired.ghosts().get(uid).cloned(),
+    }
+}
+
+/// The record of a workload that a source names.
+fn record(desired: &Desired, uid: &Name, workload: &Workload) -> Option<want::Workload> {
     let ips = workload.ips.all();
     if ips.is_empty() || !desired.is_local(&workload.place.network) {
         return None;
