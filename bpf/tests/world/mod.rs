@@ -129,8 +129,14 @@ impl Drop for Inside {
 }
 
 impl Drop for Cgroup {
+    /// A child that another test started while this process was inside may still be there.
     fn drop(&mut self) {
-        let _ = std::fs::remove_dir(&self.0);
+        for _ in 0..100 {
+            if std::fs::remove_dir(&self.0).is_ok() {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
     }
 }
 
