@@ -204,6 +204,14 @@ impl Applied {
         self.graces += done.graces;
     }
 
+    /// Adds another change's; what was refused of the last one is what is.
+    fn add(&mut self, mut other: Self) {
+        self.count(&other);
+        self.retries += other.retries;
+        self.concern(&mut other);
+        self.refused = other.refused;
+    }
+
     /// Adds whom a try concerned, also one that failed.
     fn concern(&mut self, done: &mut Self) {
         self.flipped.append(&mut done.flipped);

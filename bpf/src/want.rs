@@ -14,6 +14,14 @@ use crate::authz::Policy;
 /// A name: `namespace/hostname`, a workload's uid, an identity. Shared, never copied.
 pub type Name = Arc<str>;
 
+/// Whether a text holds no control character: one that does can be no name.
+#[must_use]
+pub fn is_plain(text: &str) -> bool {
+    // No early end: so that many bytes are looked at at once.
+    let ascii = text.bytes().fold(true, |plain, byte| plain & (b' '..=b'~').contains(&byte));
+    ascii || !text.contains(char::is_control)
+}
+
 /// The family of a VIP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Family {

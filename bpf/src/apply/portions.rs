@@ -31,11 +31,7 @@ pub fn converge_by_portions(
     if change.workloads.len() > 2 * PORTION && !change.all_workloads && fits(have, change) {
         ahead(k, have, change, &mut sum)?;
     }
-    let mut last = converge_judged(k, have, change, None, &mut |_, _| {})?;
-    sum.count(&last);
-    sum.retries += last.retries;
-    sum.concern(&mut last);
-    sum.refused = last.refused;
+    sum.add(converge_judged(k, have, change, None, &mut |_, _| {})?);
     Ok(sum)
 }
 
@@ -49,11 +45,8 @@ fn ahead(
     let mut later = Vec::new();
     let mut portion = Change::default();
     let mut write = |have: &mut Have, portion: &mut Change| {
-        let mut applied = converge_judged(k, have, portion, None, &mut |_, _| {})?;
+        sum.add(converge_judged(k, have, portion, None, &mut |_, _| {})?);
         portion.workloads.clear();
-        sum.count(&applied);
-        sum.retries += applied.retries;
-        sum.concern(&mut applied);
         Ok(())
     };
     for (uid, workload) in std::mem::take(&mut change.workloads) {

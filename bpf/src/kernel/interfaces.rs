@@ -1,5 +1,6 @@
 //! Interfaces of network namespaces, and XDP programs at them.
 
+use std::io;
 use std::path::Path;
 
 use super::{KernelError, LinkInfo};
@@ -19,4 +20,12 @@ pub trait Interfaces {
         at: (&Path, u32),
         link: &Path,
     ) -> Result<LinkInfo, KernelError>;
+}
+
+/// Why the interfaces of a namespace cannot be listed.
+pub(crate) fn unlisted(netns: &Path, source: io::Error) -> KernelError {
+    KernelError::System {
+        op: format!("list the interfaces of network namespace {}", netns.display()),
+        source,
+    }
 }

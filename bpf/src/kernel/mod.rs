@@ -19,6 +19,7 @@ pub mod linux;
 mod sockets;
 
 pub use interfaces::Interfaces;
+pub(crate) use interfaces::unlisted;
 pub use sockets::{Sockets, TcpSocket};
 
 /// All of the kernel: what adopting, verifying and purging need.

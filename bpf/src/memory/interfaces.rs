@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::MemoryKernel;
 use super::objects::on_hook;
-use crate::kernel::{Interfaces, KernelError, LinkInfo};
+use crate::kernel::{Interfaces, KernelError, LinkInfo, unlisted};
 use crate::layout::Hook;
 use crate::ours;
 
@@ -14,13 +14,9 @@ const ETH0: u32 = 2;
 
 impl Interfaces for MemoryKernel {
     fn interfaces(&self, netns: &Path, cookie: u64) -> Result<Vec<u32>, KernelError> {
-        let there = self.things.namespaces.get(netns).filter(|(there, _)| *there == cookie);
-        match there {
+        match self.namespace(netns, cookie) {
             Some(_) => Ok(vec![ETH0]),
-            None => Err(KernelError::System {
-                op: format!("list the interfaces of network namespace {}", netns.display()),
-                source: io::Error::from_raw_os_error(libc::ENOENT),
-            }),
+            None => Err(unlisted(netns, io::Error::from_raw_os_error(libc::ENOENT))),
         }
     }
 

@@ -253,11 +253,10 @@ impl Objects for MemoryKernel {
         let failed = on_hook("attach", hook, netns);
         self.call().map_err(&failed)?;
         let prog_id = self.prog_at(prog).map_err(&failed)?;
-        let there = self.things.namespaces.get(netns).filter(|(there, _)| *there == cookie);
-        let Some((_, cgroup_id)) = there.copied() else {
+        let Some(inode) = self.namespace(netns, cookie) else {
             return Err(failed(io::Error::from_raw_os_error(libc::ENOENT)));
         };
-        self.new_link((ours::LINK_NETNS, hook), prog_id, cgroup_id, link)
+        self.new_link((ours::LINK_NETNS, hook), prog_id, inode, link)
     }
 
     fn link_cgroup(

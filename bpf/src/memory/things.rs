@@ -51,6 +51,12 @@ impl MemoryKernel {
         self.things.namespaces.insert(path.into(), (cookie, u64::from(self.last_id)));
     }
 
+    /// The inode of the namespace at a path, if it is the one with this cookie.
+    pub(super) fn namespace(&self, path: &Path, cookie: u64) -> Option<u64> {
+        let there = self.things.namespaces.get(path).filter(|(there, _)| *there == cookie);
+        there.map(|(_, inode)| *inode)
+    }
+
     /// Removes a network namespace: its links hold none any more.
     pub fn remove_namespace(&mut self, path: &Path) {
         let gone = self.things.namespaces.remove(path).map(|(_, inode)| inode);

@@ -12,6 +12,7 @@ use hashbrown::{DefaultHashBuilder, HashTable};
 use super::runs::Runs;
 use crate::kernel::{KernelError, Tables};
 use crate::layout::{Map, NAME_CHUNK, NAME_MAX, NameChunk};
+use crate::want::is_plain;
 
 /// What a chunk is the start of.
 #[derive(Clone, Copy, Debug, Default)]
@@ -50,16 +51,7 @@ pub(crate) fn split(name: &str) -> impl Iterator<Item = NameChunk> + '_ {
 
 /// Whether the tables can hold this name.
 pub(crate) fn is_name(text: &str) -> bool {
-    !text.is_empty() && text.len() <= NAME_MAX && !has_control(text)
-}
-
-/// Whether there is a control character in it. Plain ASCII, the rule, is decided byte by byte.
-fn has_control(text: &str) -> bool {
-    let bytes = text.as_bytes();
-    if bytes.is_ascii() {
-        return bytes.iter().any(u8::is_ascii_control);
-    }
-    text.chars().any(char::is_control)
+    !text.is_empty() && text.len() <= NAME_MAX && is_plain(text)
 }
 
 /// The name that starts at chunk `start`, by look-ups of its chunks alone; where none can be

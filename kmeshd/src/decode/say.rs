@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 
 use kmesh_bpf::layout::NAME_MAX;
+use kmesh_bpf::want::is_plain;
 
 use super::DecodeError;
 use super::proto::workload::gateway_address::Destination as Gateway;
@@ -156,13 +157,6 @@ pub(super) fn is_label(text: &str) -> bool {
 /// Whether it is good as a name that the tables hold.
 pub(super) fn is_name(text: &str) -> bool {
     text.len() <= NAME_MAX && is_plain(text)
-}
-
-/// Whether it holds no control character.
-fn is_plain(text: &str) -> bool {
-    // No early end: so that many bytes are looked at at once.
-    let ascii = text.bytes().fold(true, |plain, byte| plain & (b' '..=b'~').contains(&byte));
-    ascii || !text.contains(char::is_control)
 }
 
 /// A text of others, short enough to be shown.

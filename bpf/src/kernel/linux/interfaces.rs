@@ -15,7 +15,7 @@ use super::netns::{inside, own_cookie};
 use super::objects::on_pin;
 use super::said::link_said;
 use super::{Linux, links, sys};
-use crate::kernel::{Interfaces, KernelError, LinkInfo};
+use crate::kernel::{Interfaces, KernelError, LinkInfo, unlisted};
 
 /// The interfaces of this thread's namespace, by name.
 const NAMES: &str = "/proc/thread-self/net/dev";
@@ -59,10 +59,7 @@ fn list() -> io::Result<Vec<u32>> {
 
 impl Interfaces for Linux {
     fn interfaces(&self, netns: &Path, cookie: u64) -> Result<Vec<u32>, KernelError> {
-        within(netns, cookie, list).map_err(|source| KernelError::System {
-            op: format!("list the interfaces of network namespace {}", netns.display()),
-            source,
-        })
+        within(netns, cookie, list).map_err(|source| unlisted(netns, source))
     }
 
     fn link_xdp(
